@@ -114,3 +114,10 @@ export function parseLimit(measure: Measure, text: string | number): Limit {
 /** The key of a limit's counter. Two limits with the same measure and window of the same owner share one. */
 export const counterKey = (owner: string, limit: Limit): string =>
   `${owner}:${limit.measure}${typeof limit.per === 'number' ? `/${limit.per}/${limit.amount}` : ''}`
+
+/** Keeps counters over a restart. What was counted in the last moments before a crash may be missing. */
+export interface CounterStore {
+  load(): Promise<ReadonlyMap<string, Counter>>
+  /** Writes these and removes those without a value, all or nothing. */
+  save(changed: ReadonlyMap<string, Counter | undefined>): Promise<void>
+}
