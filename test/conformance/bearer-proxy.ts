@@ -30,7 +30,7 @@ export async function startBearerProxy(target: string, headers: Record<string, s
       path: req.url,
       setHost: false,
       agent: false,
-      headers: [...passed.map(([name, value]) => [name, asDialled(name, value)]), ...added].flat() as string[],
+      headers: [...passed.map(([name, value]) => [name, asDialled(name, value)]), ...added].flat(),
     })
     upstream.once('response', (answer) => {
       const answered = pairs(answer.rawHeaders).filter(([name]) => forwarded(name))
