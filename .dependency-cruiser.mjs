@@ -74,7 +74,13 @@ export default {
       to: { dependencyTypes: ['npm-dev', 'npm-optional', 'npm-peer', 'npm-no-pkg', 'npm-unknown'] },
     },
     { name: 'no-cycles', comment: 'imports never go in a circle', severity: 'error', from: {}, to: { circular: true } },
-    { name: 'resolvable', comment: 'every import leads somewhere', severity: 'error', from: {}, to: { couldNotResolve: true } },
+    {
+      name: 'resolvable',
+      comment: 'every import leads somewhere',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true },
+    },
   ],
   options: {
     // TypeScript 7 has no programming interface that the cruiser could use; swc reads types-only imports as well.
