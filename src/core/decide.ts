@@ -62,6 +62,7 @@ export type Decision =
       readonly retryAt?: number
     })
 
+export type Denied = Extract<Decision, { kind: 'deny' }>
 export type Refused = Exclude<Decision, { kind: 'allow' }>
 
 /** Told each thing that was looked at, in order: what `sallyport explain` shows. */
@@ -165,7 +166,7 @@ export function scopeOf(link: Link, action: Pick<Action, 'args'>, label: Label, 
 
 const ignore: Trace = () => {}
 
-const deny = (code: RefusalCode, because: string, rules: readonly string[] = [], detail?: string): Refused => ({
+const deny = (code: RefusalCode, because: string, rules: readonly string[] = [], detail?: string): Denied => ({
   kind: 'deny',
   code,
   rules,
@@ -292,7 +293,7 @@ function unmet(entries: readonly Entry[]): string {
 
 /** The refusal of the limit that takes longest to make room; where all agents are only observed, what it would have been. */
 function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): Decision {
-  let worst: Refused | undefined
+  let worst: Denied | undefined
   for (const { limit, key, whose } of limitsOf(action, facts)) {
     const { ok, retryAt } = check(limit, facts.counter(key), costAtStart(limit), now)
     trace({ what: `limit of ${limit.source} ${limit.measure} of ${whose}`, result: ok ? 'passed' : 'refused' })
@@ -306,7 +307,7 @@ function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): 
 }
 
 /** The refusal of a limit that is reached. */
-export function limitReached(limit: Limit, whose: string, retryAt: number | undefined): Refused {
+export function limitReached(limit: Limit, whose: string, retryAt: number | undefined): Denied {
   const because =
     limit.measure === 'repeats'
       ? `the same call with the same arguments was made too often (${limit.source}): do something else`
@@ -314,7 +315,7 @@ export function limitReached(limit: Limit, whose: string, retryAt: number | unde
   return { kind: 'deny', code: 'limited', rules: [`limit:${limit.measure}`], because, ...(retryAt === undefined ? {} : { retryAt }) }
 }
 
-const lasts = (refused: Refused): number => (refused.kind === 'deny' ? (refused.retryAt ?? Infinity) : 0)
+const lasts = ({ retryAt }: Denied): number => retryAt ?? Infinity
 
 const severity: Readonly<Record<Decision['kind'], number>> = { allow: 0, ask: 1, deny: 2 }
 

@@ -67,6 +67,17 @@ function coversTarget(pattern: readonly string[], target: string): boolean {
   return parts.length === pattern.length
 }
 
+/** Whether everything that `inner` covers is covered by `outer` too. */
+export function within(inner: Pattern, outer: Pattern): boolean {
+  if (outer.operation !== '*' && outer.operation !== inner.operation) return false
+  if (outer.target.length === 1 && outer.target[0] === '*') return true
+  for (const [position, part] of outer.target.entries()) {
+    if (part === '*') return inner.target.length > position && !(position === 0 && inner.target[0] === '*')
+    if (inner.target[position] !== part) return false
+  }
+  return inner.target.length === outer.target.length
+}
+
 /** Things with a pattern, found by permission without walking them all. */
 export interface PatternIndex<T extends { readonly pattern: Pattern }> {
   readonly all: readonly T[]

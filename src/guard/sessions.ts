@@ -1,0 +1,404 @@
+import type { AuditLog } from '../core/audit.ts'
+import type { FactType, FactValue } from '../core/condition.ts'
+import type { Link } from '../core/decide.ts'
+import { Failure } from '../core/failure.ts'
+import type { JsonObject } from '../core/json.ts'
+import { clean, join, sameLabel } from '../core/label.ts'
+import type { Label } from '../core/label.ts'
+import { parseLimit } from '../core/limit.ts'
+import type { Limit, Measure } from '../core/limit.ts'
+import { indexByPermission, parsePattern, within } from '../core/permission.ts'
+import type { AgentPolicy, Entry, EntryIndex } from '../core/policy.ts'
+import type { PermissionText, Session, SessionId, SessionStore } from '../core/session.ts'
+import type { StopStore } from '../core/stop.ts'
+import type { Clock } from './clock.ts'
+import { randomId } from './digest.ts'
+import type { LoadedPolicy, Policies } from './policies.ts'
+
+export interface StartRequest {
+  readonly agent: string
+  readonly behalf: string
+  readonly startedBy: string
+  readonly facts?: Readonly<Record<string, FactValue>>
+  /** Narrower permissions than the agent's own. */
+  readonly only?: readonly PermissionText[]
+  readonly limits?: Readonly<Record<string, string>>
+  /** From now, in milliseconds. */
+  readonly lasts?: number
+  readonly tokenDigest?: string
+}
+
+/** What one agent asks to lend to another. Everything left out is what policy lends, for as long as the lender has it. */
+export type LendRequest = Omit<StartRequest, 'behalf' | 'startedBy'>
+
+/** One action on its way: cut when its session ends. */
+export interface Flight {
+  readonly signal: AbortSignal
+  land(): void
+}
+
+/** Starts, narrows and ends sessions, and knows what each holds. The only writer of sessions. */
+export interface Sessions {
+  start(request: StartRequest): Promise<Session>
+  /** Makes a session for another agent out of a session. Fails with `forbidden`, naming what cannot be lent. */
+  lend(lender: SessionId, request: LendRequest): Promise<Session>
+  /** Ends these and all that were made from them: at once here, durable when it resolves. Returns how many were ended. */
+  end(ids: readonly SessionId[], because: string, by: string): Promise<number>
+  /** Ends all sessions of a target (`all`, `agent:reader`) and lets none start until it is lifted, also after a restart. */
+  stop(target: string, because: string, by: string): Promise<number>
+  lift(target: string, by: string): Promise<boolean>
+  stops(): readonly string[]
+  get(id: SessionId): Session | undefined
+  byToken(tokenDigest: string): Session | undefined
+  live(): readonly Session[]
+  /** From the first session to this one. Empty where there is none such. */
+  chain(id: SessionId): readonly Link[]
+  label(id: SessionId): Label
+  /** Joins a label to every session of the tree that this one belongs to. */
+  mark(id: SessionId, label: Label): Promise<void>
+  flight(id: SessionId): Flight
+  /** Ends what reached its deadline. Called on a timer. */
+  sweep(): Promise<void>
+  /** Told the ids of sessions that ended. */
+  onEnd(listener: (ids: readonly SessionId[], because: string) => void): void
+}
+
+export interface SessionPorts {
+  readonly store: SessionStore
+  readonly stopStore: StopStore
+  readonly policies: Policies
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+}
+
+/** How many live sessions one session may have made. Bounds what an agent can make us keep. */
+const mostChildren = 100
+
+interface Live {
+  session: Session
+  readonly children: Set<SessionId>
+  readonly flights: Set<AbortController>
+  links?: { readonly of: LoadedPolicy; readonly chain: readonly Link[] }
+}
+
+export async function createSessions({ store, stopStore, policies, audit, clock }: SessionPorts): Promise<Sessions> {
+  const live = new Map<SessionId, Live>()
+  const tokens = new Map<string, SessionId>()
+  const stopped = new Set((await stopStore.list()).map(({ target }) => target))
+  const listeners: ((ids: readonly SessionId[], because: string) => void)[] = []
+  for (const session of [...(await store.live(clock()))].sort((a, b) => a.startedAt - b.startedAt)) enter(session)
+
+  function enter(session: Session): void {
+    live.set(session.id, { session, children: new Set(), flights: new Set() })
+    if (session.tokenDigest !== undefined) tokens.set(session.tokenDigest, session.id)
+    if (session.parent !== undefined) live.get(session.parent)?.children.add(session.id)
+  }
+
+  async function begin(session: Session): Promise<Session> {
+    await store.add(session)
+    await audit.append({
+      type: 'session.start',
+      at: session.startedAt,
+      session: session.id,
+      agent: session.agent,
+      behalf: session.behalf,
+      by: session.startedBy,
+      deadline: session.deadline,
+      facts: session.facts as JsonObject,
+      policy: policies.current().policy.digest,
+      ...(session.parent === undefined ? {} : { parent: session.parent }),
+      ...(session.only === undefined ? {} : { only: session.only.map(({ do: text }) => text) }),
+      ...(Object.keys(session.limits).length === 0 ? {} : { limits: session.limits }),
+    }).done
+    // The end of the parent, or a stop, may have come while this was written.
+    const barred = stopOver(session.agent)
+    const orphan = session.parent !== undefined && !isLive(session.parent)
+    if (barred !== undefined || orphan) {
+      await store.end([session.id], barred ?? 'the session that it was made from ended', clock())
+      throw new Failure('forbidden', barred ?? 'the session that this was to be made from has ended')
+    }
+    enter(session)
+    return session
+  }
+
+  async function start(request: StartRequest): Promise<Session> {
+    const { policy } = policies.current()
+    const agent = agentNamed(request.agent)
+    const barred = stopOver(request.agent)
+    if (barred !== undefined) throw new Failure('forbidden', barred)
+    const now = clock()
+    checkRequest(request, policy.facts, policies.current())
+    for (const { do: text } of request.only ?? []) checkHeld(text, agent.may, agent.name)
+    const lasts = Math.min(request.lasts ?? policy.sessions.deadline, policy.sessions.maxDeadline)
+    return begin({
+      id: randomId('ses'),
+      agent: request.agent,
+      behalf: request.behalf,
+      facts: request.facts ?? {},
+      ...(request.only === undefined ? {} : { only: request.only }),
+      limits: request.limits ?? {},
+      startedBy: request.startedBy,
+      startedAt: now,
+      deadline: now + lasts,
+      ...(request.tokenDigest === undefined ? {} : { tokenDigest: request.tokenDigest }),
+      label: clean,
+    })
+  }
+
+  async function lend(lender: SessionId, request: LendRequest): Promise<Session> {
+    const { policy } = policies.current()
+    const parent = live.get(lender)
+    const now = clock()
+    if (parent === undefined || !isLive(lender)) throw new Failure('unauthenticated', 'the session that lends is over')
+    const barred = stopOver(request.agent)
+    if (barred !== undefined) throw new Failure('forbidden', barred)
+    const links = chain(lender)
+    if (links.length >= policy.delegation.depth)
+      throw new Failure('forbidden', `a chain of sessions has at most ${policy.delegation.depth} of them; this one is that long`)
+    if (parent.children.size >= mostChildren)
+      throw new Failure('limited', `a session may have ${mostChildren} live sessions made from it; end some first`)
+    if (!policy.agents.has(request.agent)) throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
+    const lent = policy.agents.get(parent.session.agent)?.lends.get(request.agent)
+    if (lent === undefined) throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
+    checkRequest(request, policy.facts, policies.current())
+    for (const { do: text } of request.only ?? []) {
+      checkHeld(text, lent, `what ${parent.session.agent} lends to ${request.agent}`)
+      for (const { holds, session } of links) for (const held of holds) checkHeld(text, held, session.agent)
+    }
+    for (const [name, value] of Object.entries(request.facts ?? {})) {
+      const own = parent.session.facts[name]
+      if (own !== undefined && JSON.stringify(own) !== JSON.stringify(value))
+        throw new Failure('forbidden', `the fact \`${name}\` is set by the session that lends and can't be changed`)
+    }
+    const deadline = Math.min(parent.session.deadline, now + (request.lasts ?? Infinity))
+    return begin({
+      id: randomId('ses'),
+      agent: request.agent,
+      behalf: parent.session.behalf,
+      parent: lender,
+      facts: { ...request.facts, ...parent.session.facts },
+      ...(request.only === undefined ? {} : { only: request.only }),
+      limits: request.limits ?? {},
+      startedBy: `session:${lender}`,
+      startedAt: now,
+      deadline,
+      ...(request.tokenDigest === undefined ? {} : { tokenDigest: request.tokenDigest }),
+      label: label(lender),
+    })
+  }
+
+  async function end(ids: readonly SessionId[], because: string, by: string): Promise<number> {
+    const ending = withDescendants(ids)
+    if (ending.length === 0) return 0
+    const at = clock()
+    // Here first, all in one turn: from now on nothing of them is decided `allow`, and what runs is cut.
+    const ended = ending.map((id) => {
+      const known = live.get(id)!
+      known.session = { ...known.session, endedAt: at, endedBecause: because }
+      delete known.links
+      return known
+    })
+    for (const { flights } of ended) for (const flight of flights) flight.abort(new Failure('cancelled', because))
+    for (const listener of listeners) listener(ending, because)
+    try {
+      await store.end(ending, because, at)
+    } finally {
+      for (const { session } of ended) forget(session)
+    }
+    await Promise.all(
+      ended.map(
+        ({ session }) =>
+          audit.append({ type: 'session.end', at, session: session.id, agent: session.agent, because, by }).done,
+      ),
+    )
+    return ending.length
+  }
+
+  /** An ended session is dropped from memory; its children were ended with it, so nothing asks for its chain again. */
+  function forget(session: Session): void {
+    live.delete(session.id)
+    if (session.tokenDigest !== undefined) tokens.delete(session.tokenDigest)
+    if (session.parent !== undefined) live.get(session.parent)?.children.delete(session.id)
+  }
+
+  async function stop(target: string, because: string, by: string): Promise<number> {
+    if (target !== 'all' && !/^(agent|key):/.test(target))
+      throw new Failure('invalid', `\`${target}\` can't be stopped: expected \`all\`, \`agent:<name>\` or a session's id`)
+    stopped.add(target)
+    const at = clock()
+    const matching = [...live.values()].filter(({ session }) => targets(target, session)).map(({ session }) => session.id)
+    const ending = end(matching, because, by)
+    await stopStore.add({ target, by, because, at })
+    await audit.append({ type: 'stop', at, target, by, because }).done
+    return ending
+  }
+
+  async function lift(target: string, by: string): Promise<boolean> {
+    const was = await stopStore.lift(target)
+    stopped.delete(target)
+    if (was) await audit.append({ type: 'stop.lifted', at: clock(), target, by }).done
+    return was
+  }
+
+  function chain(id: SessionId): readonly Link[] {
+    const known = live.get(id)
+    if (known === undefined) return []
+    const loaded = policies.current()
+    if (known.links?.of === loaded) return known.links.chain
+    const { session } = known
+    const above = session.parent === undefined ? [] : chain(session.parent)
+    // A session whose parent is gone is over, whatever its own record says.
+    if (session.parent !== undefined && above.length === 0) return []
+    const agent = loaded.policy.agents.get(session.agent)
+    const lender = above.at(-1)
+    const base = lender === undefined ? agent?.may : lender.agent?.lends.get(session.agent)
+    const only = session.only === undefined ? [] : [readOnly(loaded, session)]
+    const link: Link = {
+      session,
+      depth: above.length,
+      agent,
+      holds: [base ?? nothing, ...only],
+      limits: Object.entries(session.limits).map(([measure, text]) => parseLimit(measure as Measure, text)),
+    }
+    const links = [...above, link]
+    known.links = { of: loaded, chain: links }
+    return links
+  }
+
+  function label(id: SessionId): Label {
+    return live.get(id)?.session.label ?? clean
+  }
+
+  async function mark(id: SessionId, read: Label): Promise<void> {
+    const marked = tree(id).filter(({ session }) => !sameLabel(join(session.label, read), session.label))
+    for (const known of marked) known.session = { ...known.session, label: join(known.session.label, read) }
+    await Promise.all(marked.map(({ session }) => store.setLabel(session.id, session.label)))
+  }
+
+  function tree(id: SessionId): Live[] {
+    let root = live.get(id)
+    while (root?.session.parent !== undefined && live.has(root.session.parent)) root = live.get(root.session.parent)
+    return root === undefined ? [] : withDescendants([root.session.id]).map((each) => live.get(each)!)
+  }
+
+  function withDescendants(ids: readonly SessionId[]): SessionId[] {
+    const found = new Set<SessionId>()
+    const open = [...ids]
+    for (let id = open.pop(); id !== undefined; id = open.pop()) {
+      const known = live.get(id)
+      if (known === undefined || found.has(id) || known.session.endedAt !== undefined) continue
+      found.add(id)
+      open.push(...known.children)
+    }
+    return [...found]
+  }
+
+  function flight(id: SessionId): Flight {
+    const controller = new AbortController()
+    const known = live.get(id)
+    if (known === undefined || !isLive(id)) controller.abort(new Failure('cancelled', 'the session is over'))
+    known?.flights.add(controller)
+    return { signal: controller.signal, land: () => void known?.flights.delete(controller) }
+  }
+
+  async function sweep(): Promise<void> {
+    const now = clock()
+    const over = [...live.values()].filter(({ session }) => session.endedAt === undefined && now >= session.deadline)
+    if (over.length > 0) await end(over.map(({ session }) => session.id), 'its deadline was reached', 'clock')
+  }
+
+  function isLive(id: SessionId): boolean {
+    const links = chain(id)
+    const now = clock()
+    return links.length > 0 && links.every(({ session }) => session.endedAt === undefined && now < session.deadline)
+  }
+
+  const targets = (target: string, session: Session): boolean =>
+    target === 'all' || target === `agent:${session.agent}` || target === session.startedBy
+
+  const stopOver = (agent: string): string | undefined =>
+    stopped.has('all')
+      ? 'all agents are stopped: `sallyport revive all` lets them go on'
+      : stopped.has(`agent:${agent}`)
+        ? `agent ${agent} is stopped: \`sallyport revive ${agent}\` lets it go on`
+        : undefined
+
+  function agentNamed(name: string): AgentPolicy {
+    const agent = policies.current().policy.agents.get(name)
+    if (agent === undefined) throw new Failure('not_found', `policy knows no agent \`${name}\``)
+    return agent
+  }
+
+  return {
+    start,
+    lend,
+    end,
+    stop,
+    lift,
+    stops: () => [...stopped],
+    get: (id) => live.get(id)?.session,
+    byToken: (digest) => live.get(tokens.get(digest) ?? '')?.session,
+    live: () => [...live.values()].map(({ session }) => session),
+    chain,
+    label,
+    mark,
+    flight,
+    sweep,
+    onEnd: (listener) => void listeners.push(listener),
+  }
+}
+
+const nothing: EntryIndex = indexByPermission<Entry>([], () => false)
+
+/** A narrowing that a later policy can't read any more allows nothing. */
+function readOnly(loaded: LoadedPolicy, session: Session): EntryIndex {
+  try {
+    return loaded.entries(session.only ?? [], session.id)
+  } catch {
+    return nothing
+  }
+}
+
+/** Fails with `forbidden` where a permission reaches beyond what is held. */
+function checkHeld(text: string, held: EntryIndex, whose: string): void {
+  const pattern = parsePattern(text)
+  if (!held.all.some((entry) => within(pattern, entry.pattern)))
+    throw new Failure('forbidden', `\`${text}\` is more than ${whose} holds`)
+}
+
+const measures: readonly string[] = ['calls', 'repeats', 'concurrent', 'tokens', 'spend', 'bytes'] satisfies Measure[]
+
+/** Fails with `invalid` where facts, limits or permissions can't be read. */
+function checkRequest(request: LendRequest, types: Readonly<Record<string, FactType>>, loaded: LoadedPolicy): void {
+  for (const [name, value] of Object.entries(request.facts ?? {})) {
+    const type = Object.hasOwn(types, name) ? types[name] : undefined
+    if (type === undefined)
+      throw new Failure('invalid', `\`${name}\` is no declared fact: expected one of ${Object.keys(types).join(', ') || 'none (declare it under `facts`)'}`)
+    if (!isOfType(value, type)) throw new Failure('invalid', `the fact \`${name}\` has to be a ${type}`)
+  }
+  for (const [measure, text] of Object.entries(request.limits ?? {})) {
+    if (!measures.includes(measure)) throw new Failure('invalid', `\`${measure}\` is no limit: expected ${measures.join(', ')}`)
+    parseLimit(measure as Measure, text) satisfies Limit
+  }
+  if (request.lasts !== undefined && !(request.lasts > 0)) throw new Failure('invalid', 'a session has to last longer than nothing')
+  if (request.only !== undefined) loaded.entries(request.only, 'only')
+}
+
+function isOfType(value: FactValue, type: FactType): boolean {
+  const isInt = (each: unknown): boolean => Number.isSafeInteger(each)
+  switch (type) {
+    case 'string':
+      return typeof value === 'string'
+    case 'int':
+    case 'timestamp':
+      return isInt(value)
+    case 'double':
+      return typeof value === 'number' && Number.isFinite(value)
+    case 'bool':
+      return typeof value === 'boolean'
+    case 'list<string>':
+      return Array.isArray(value) && value.every((each) => typeof each === 'string')
+    case 'list<int>':
+      return Array.isArray(value) && value.every(isInt)
+  }
+}
