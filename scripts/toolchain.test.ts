@@ -11,7 +11,7 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
 
-function folder(): string {
+function newFolder(): string {
   const made = realpathSync(mkdtempSync(join(tmpdir(), 'sallyport-toolchain-')))
   folders.push(made)
   return made
@@ -54,7 +54,8 @@ for (const [name, machine, fits] of machines) {
 
 const a = { version: '1.0.0', integrity: 'sha512-a' }
 const root = { version: '0.1.0' }
-const locks: [name: string, locked: Parameters<typeof matchesLock>[0], installed: typeof locked, same: boolean][] = [
+type Packages = Parameters<typeof matchesLock>[0]
+const locks: [name: string, locked: Packages, installed: Packages, same: boolean][] = [
   ['the same packages', { '': root, 'node_modules/a': a }, { 'node_modules/a': a }, true],
   ['nothing installed', { '': root, 'node_modules/a': a }, {}, false],
   ['another version', { 'node_modules/a': a }, { 'node_modules/a': { ...a, version: '1.0.1' } }, false],
@@ -73,7 +74,7 @@ for (const [name, locked, installed, same] of locks) {
 }
 
 test('a lock is held by one at a time, in whatever order they come', async () => {
-  const path = join(folder(), 'lock')
+  const path = join(newFolder(), 'lock')
   let holders = 0
   const take = async () => {
     const release = await acquire(path)
@@ -87,7 +88,7 @@ test('a lock is held by one at a time, in whatever order they come', async () =>
 })
 
 test('a lock whose process is gone is taken over', async () => {
-  const path = join(folder(), 'lock')
+  const path = join(newFolder(), 'lock')
   const gone = spawn(process.execPath, ['--version'], { stdio: 'ignore' })
   await once(gone, 'exit')
   writeFileSync(path, String(gone.pid))
@@ -98,7 +99,7 @@ test('a lock whose process is gone is taken over', async () => {
 
 /** A checkout whose npm writes down that it ran and installs what the lock file says, or fails. */
 function checkout(npm: 'works' | 'fails') {
-  const at = folder()
+  const at = newFolder()
   cpSync(join(import.meta.dirname, 'run.mjs'), join(at, 'scripts/run.mjs'))
   cpSync(join(import.meta.dirname, 'toolchain.mjs'), join(at, 'scripts/toolchain.mjs'))
   writeFileSync(join(at, 'package.json'), '{"type":"module"}')
