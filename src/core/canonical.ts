@@ -1,0 +1,75 @@
+import { Failure } from './failure.ts'
+
+/** Bounds on what is written. `maxLength` counts UTF-16 units of the text. */
+export interface CanonicalBounds {
+  readonly maxDepth?: number
+  readonly maxLength?: number
+}
+
+const loneSurrogate = /\p{Surrogate}/u
+
+/**
+ * The one text that RFC 8785 (JSON Canonicalization Scheme) gives a JSON value: keys sorted by UTF-16 units, no white
+ * space, numbers and strings as ECMAScript writes them. Equal values have equal texts, so digests of them agree.
+ *
+ * Fails with `invalid` for what JSON cannot carry exactly (undefined, functions, NaN, infinities, big integers, class
+ * instances, lone surrogates) and with `too_large` past a bound (128 levels, 64 Mi units), which also ends cycles.
+ */
+export function canonicalize(value: unknown, { maxDepth = 128, maxLength = 64 * 2 ** 20 }: CanonicalBounds = {}): string {
+  let length = 0
+
+  function spend(text: string): string {
+    length += text.length
+    if (length > maxLength) throw new Failure('too_large', `the JSON value is longer than ${maxLength} characters`)
+    return text
+  }
+
+  function write(item: unknown, depth: number): string {
+    switch (typeof item) {
+      case 'string':
+        return spend(quote(item))
+      case 'number':
+        if (!Number.isFinite(item)) throw new Failure('invalid', `${item} is not a JSON number`)
+        return spend(JSON.stringify(item))
+      case 'boolean':
+        return spend(item ? 'true' : 'false')
+      case 'object':
+        if (item === null) return spend('null')
+        if (depth >= maxDepth) throw new Failure('too_large', `the JSON value is nested deeper than ${maxDepth} levels`)
+        return Array.isArray(item) ? writeArray(item, depth + 1) : writeObject(item, depth + 1)
+      default:
+        throw new Failure('invalid', `a value of type ${typeof item} is not JSON`)
+    }
+  }
+
+  function writeArray(items: readonly unknown[], depth: number): string {
+    let text = '['
+    for (let position = 0; position < items.length; position += 1) {
+      if (position > 0) text += ','
+      text += write(items[position], depth)
+    }
+    length += items.length + 1
+    return text + ']'
+  }
+
+  function writeObject(object: object, depth: number): string {
+    const prototype: unknown = Object.getPrototypeOf(object)
+    if (prototype !== Object.prototype && prototype !== null)
+      throw new Failure('invalid', 'an instance of a class is not JSON: expected a plain object')
+    let text = '{'
+    for (const key of Object.keys(object).sort()) {
+      if (text.length > 1) text += ','
+      text += spend(quote(key)) + ':' + write((object as Record<string, unknown>)[key], depth)
+      length += 2
+    }
+    length += 2
+    return text + '}'
+  }
+
+  return write(value, 0)
+}
+
+function quote(text: string): string {
+  if (loneSurrogate.test(text)) throw new Failure('invalid', 'a string with a lone surrogate is not Unicode text')
+  return JSON.stringify(text)
+}
