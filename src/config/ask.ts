@@ -1,0 +1,23 @@
+import type { Ask } from '../core/approval.ts'
+import type { Settings } from './schema.ts'
+
+export interface AskSettings {
+  readonly people?: string | undefined
+  readonly count?: number | undefined
+  readonly within?: number | undefined
+  readonly self?: boolean | undefined
+}
+
+/** The question that stands where no rule says another. */
+export const defaultAsk = (approvals: Settings['approvals']): Ask => askOf({}, approvals)
+
+/** A question as it was written, with what it leaves out taken from the default; other people come with a count of their own. */
+export function askOf(given: AskSettings, approvals: Settings['approvals']): Ask {
+  const people = given.people ?? approvals.people
+  const count = given.count ?? (given.people === undefined ? approvals.count : 1)
+  return {
+    needs: [{ ...(people === undefined ? {} : { people }), count }],
+    within: given.within ?? approvals.within,
+    self: given.self ?? false,
+  }
+}

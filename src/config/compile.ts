@@ -1,0 +1,158 @@
+import type { Ask } from '../core/approval.ts'
+import type { CompileCondition, Condition, FactType } from '../core/condition.ts'
+import { Failure } from '../core/failure.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { Limit } from '../core/limit.ts'
+import { covers, effects, hasWildcard, indexByPermission, parsePattern, rulesOver } from '../core/permission.ts'
+import type { Pattern, Permission } from '../core/permission.ts'
+import type { AgentPolicy, Entry, EntryIndex, Policy, Rule } from '../core/policy.ts'
+import type { PermissionText } from '../core/session.ts'
+import { askOf, defaultAsk } from './ask.ts'
+import { problemsInWords } from './load.ts'
+import type { LoadedSettings, SettingsProblem } from './load.ts'
+import type { EntrySettings, LimitSettings, RuleSettings, Settings } from './schema.ts'
+import { pathText } from './source.ts'
+import type { Path } from './source.ts'
+
+export interface CompileOptions {
+  readonly compileCondition: CompileCondition
+  /** JSON Schema of an operation's arguments, where it is known. Where it is not, conditions may name any argument. */
+  readonly argumentsOf?: (permission: Permission) => JsonObject | undefined
+  /**
+   * Told of each condition that does not fit, by the id of its entry or rule. Given: such a condition throws whenever
+   * it is evaluated, so that what it guards is denied, and all else goes on. Left out: nothing is compiled at all.
+   */
+  readonly onBroken?: (id: string, message: string) => void
+}
+
+/**
+ * The policy that settings describe.
+ *
+ * Fails with `invalid`, listing every condition that does not compile with its place, unless `onBroken` is there.
+ */
+export function compilePolicy(loaded: LoadedSettings, options: CompileOptions): Policy {
+  const { settings, digest } = loaded
+  const problems: SettingsProblem[] = []
+  const compile = conditionCompiler(settings.facts, options, (path, message) =>
+    problems.push({ ...loaded.at(path), message }),
+  )
+  const agents = new Map<string, AgentPolicy>()
+  for (const [name, agent] of Object.entries(settings.agents)) {
+    const index = (entries: readonly EntrySettings[], path: Path): EntryIndex =>
+      indexByPermission(
+        entries.map((entry, position) => toEntry(entry, [...path, position], settings, compile)),
+        covers,
+      )
+    agents.set(name, {
+      name,
+      mode: agent.mode,
+      may: index(agent.may, ['agents', name, 'may']),
+      lends: new Map(
+        Object.entries(agent.lends).map(([to, entries]) => [to, index(entries, ['agents', name, 'lends', to])]),
+      ),
+      limits: flat(agent.limits),
+    })
+  }
+  const rules = settings.rules.flatMap((rule, position) => toRules(rule, ['rules', position], settings, compile))
+  if (problems.length > 0) throw new Failure('invalid', problemsInWords(loaded.file, problems))
+  return {
+    digest,
+    agents,
+    rules: indexByPermission(rules, rulesOver),
+    facts: settings.facts,
+    limits: flat(settings.limits),
+    defaultAsk: defaultAsk(settings.approvals),
+    delegation: { depth: settings.sessions.depth },
+    sessions: { deadline: settings.sessions.deadline, maxDeadline: settings.sessions.max },
+  }
+}
+
+/**
+ * Permissions that a session was narrowed to, compiled against the facts of a policy. Fails with `invalid` where one
+ * is no permission; and where a condition does not compile, unless `onBroken` is there.
+ */
+export function compileEntries(
+  texts: readonly PermissionText[],
+  id: string,
+  facts: Readonly<Record<string, FactType>>,
+  options: CompileOptions,
+): EntryIndex {
+  const compile = conditionCompiler(facts, options, (path, message) => {
+    throw new Failure('invalid', `${pathText(path)}: ${message}`)
+  })
+  return indexByPermission(
+    texts.map((text, position): Entry => {
+      const pattern = parsePattern(text.do)
+      const path = [id, position]
+      const when = text.when === undefined ? undefined : compile(text.when, pattern, path)
+      return { id: pathText(path), pattern, limits: [], ...(when === undefined ? {} : { when }) }
+    }),
+    covers,
+  )
+}
+
+/** Compiles the condition of the entry or rule at a path. */
+type Compile = (source: string, over: Pattern, path: Path) => Condition
+
+function conditionCompiler(
+  facts: Readonly<Record<string, FactType>>,
+  { compileCondition, argumentsOf, onBroken }: CompileOptions,
+  refuse: (path: Path, message: string) => void,
+): Compile {
+  return (source, over, path) => {
+    const args = isOneOperation(over) ? argumentsOf?.(over.source) : undefined
+    try {
+      return compileCondition(source, args === undefined ? { facts } : { args, facts })
+    } catch (thrown) {
+      const { message } = Failure.from(thrown)
+      if (onBroken === undefined) refuse([...path, 'when'], message)
+      else onBroken(pathText(path), message)
+      return broken(source, message)
+    }
+  }
+}
+
+/** An effect in a rule stands for many operations, even where one has the same name. */
+const isOneOperation = (pattern: Pattern): boolean =>
+  !hasWildcard(pattern) && !(effects as readonly string[]).includes(pattern.operation)
+
+/** A condition that cannot be evaluated: whatever it guards is denied. */
+const broken = (source: string, message: string): Condition => ({
+  source,
+  reads: [],
+  evaluate() {
+    throw new Failure('invalid', message)
+  },
+})
+
+function toEntry(entry: EntrySettings, path: Path, settings: Settings, compile: Compile): Entry {
+  const { do: pattern, when, ask, because, limits } = entry
+  return {
+    id: pathText(path),
+    pattern,
+    limits: flat(limits),
+    ...(when === undefined ? {} : { when: compile(when, pattern, path) }),
+    ...(ask === undefined ? {} : { ask: toAsk(ask, settings) }),
+    ...(because === undefined ? {} : { because }),
+  }
+}
+
+const toAsk = (ask: NonNullable<EntrySettings['ask']>, { approvals }: Settings): Ask | 'never' =>
+  ask === 'never' ? 'never' : ask === true ? defaultAsk(approvals) : askOf(ask, approvals)
+
+/** A rule over several permissions becomes one for each, all with the id of the one that was written. */
+function toRules(rule: RuleSettings, path: Path, settings: Settings, compile: Compile): readonly Rule[] {
+  const { deny, ask, when, because, of: people, count, within, self } = rule
+  return (deny ?? ask ?? []).map((pattern) => ({
+    id: pathText(path),
+    kind: deny === undefined ? 'ask' : 'deny',
+    pattern,
+    ...(when === undefined ? {} : { when: compile(when, pattern, path) }),
+    ...(deny === undefined ? { ask: askOf({ people, count, within, self }, settings.approvals) } : {}),
+    ...(because === undefined ? {} : { because }),
+    ...(rule.for === undefined ? {} : { agents: new Set(rule.for) }),
+  }))
+}
+
+const flat = (limits: LimitSettings | Settings['limits']): readonly Limit[] =>
+  Object.values(limits).flatMap((each) => each ?? [])

@@ -1,0 +1,252 @@
+import { effects, hasWildcard } from '../core/permission.ts'
+import type { Pattern } from '../core/permission.ts'
+import { askOf } from './ask.ts'
+import type { AskSettings } from './ask.ts'
+import type { Found } from './load.ts'
+import { didYouMean } from './nearest.ts'
+import { hasReference } from './reference.ts'
+import { isLoopback } from './schema.ts'
+import type { Address, EntrySettings, ResourceSettings, Settings } from './schema.ts'
+import type { Path } from './source.ts'
+
+interface Findings {
+  readonly problems: Found[]
+  readonly warnings: Found[]
+}
+
+/** What no key can know of itself: names that lead nowhere, questions nobody could answer, doors left open. */
+export function crossCheck(settings: Settings, data: unknown): Findings {
+  const findings: Findings = { problems: [], warnings: [] }
+  checkReferences(data, [], 0, findings)
+  checkListeners(settings, findings)
+  checkPeople(settings, findings)
+  checkResources(settings, findings)
+  checkAgents(settings, findings)
+  checkRules(settings, findings)
+  if (settings.sessions.deadline > settings.sessions.max)
+    findings.problems.push({ path: ['sessions', 'deadline'], message: 'expected at most `sessions.max`' })
+  return findings
+}
+
+/** Values are replaced in a few places only; elsewhere a reference would be taken as it is written, and fail much later. */
+function checkReferences(value: unknown, path: Path, depth: number, findings: Findings): void {
+  if (depth > 20) return
+  if (typeof value === 'string') {
+    const isReplaced = path.length === 5 && path[2] === 'mcp' && (path[3] === 'env' || path[3] === 'headers')
+    if (hasReference(value) && !isReplaced)
+      findings.problems.push({
+        path,
+        message: 'nothing is replaced here: `${…}` may stand in `mcp.env` and `mcp.headers`',
+      })
+  } else if (Array.isArray(value))
+    value.forEach((item, position) => checkReferences(item, [...path, position], depth + 1, findings))
+  else if (typeof value === 'object' && value !== null)
+    for (const [key, inner] of Object.entries(value)) checkReferences(inner, [...path, key], depth + 1, findings)
+}
+
+function checkListeners({ listen }: Settings, { problems, warnings }: Findings): void {
+  const { agents, people } = listen
+  if (
+    agents.port !== 0 &&
+    agents.port === people.port &&
+    (agents.host === people.host || isAny(agents) || isAny(people))
+  )
+    problems.push({ path: ['listen', 'people'], message: 'expected another port: agents and people never share one' })
+  for (const [side, address] of [
+    ['agents', agents],
+    ['people', people],
+  ] as const)
+    if (!isLoopback(address.host))
+      warnings.push({
+        path: ['listen', side],
+        message: `other machines can reach this, and nothing here is encrypted: put a proxy that speaks TLS before it`,
+      })
+}
+
+const isAny = ({ host }: Address): boolean => host === '0.0.0.0' || host === '::'
+
+function checkPeople(settings: Settings, { problems }: Findings): void {
+  const teams = new Set(Object.values(settings.people).flatMap((person) => person.teams))
+  for (const name of Object.keys(settings.people))
+    if (teams.has(name))
+      problems.push({
+        path: ['people', name],
+        of: 'key',
+        message: 'a team has this name: a question to it would be to both',
+      })
+  for (const [name, { starts }] of Object.entries(settings.services))
+    starts.forEach((agent, position) => checkAgent(agent, ['services', name, 'starts', position], settings, problems))
+  for (const [name, issuer] of Object.entries(settings.issuers))
+    issuer.agents.forEach(({ agent }, position) =>
+      checkAgent(agent, ['issuers', name, 'agents', position, 'agent'], settings, problems),
+    )
+  const { people, count } = settings.approvals
+  if (people !== undefined || count > 1) checkAsk({ people, count }, ['approvals'], 'people', settings, problems)
+}
+
+function checkAgent(agent: string, path: Path, settings: Settings, problems: Found[], of?: 'key'): void {
+  if (Object.hasOwn(settings.agents, agent)) return
+  const message = `there is no agent \`${agent}\`${didYouMean(agent, Object.keys(settings.agents))}`
+  problems.push({ path, message, ...(of === undefined ? {} : { of }) })
+}
+
+/** Whether enough people could ever answer. */
+function checkAsk(given: AskSettings, path: Path, peopleKey: string, settings: Settings, problems: Found[]): void {
+  const { people, count } = askOf(given, settings.approvals).needs[0]!
+  const everybody = Object.entries(settings.people)
+  const named =
+    people === undefined
+      ? everybody
+      : everybody.filter(([name, { teams }]) => name === people || teams.includes(people))
+  const may = named.filter(([, { roles }]) => roles.includes('approver') || roles.includes('admin'))
+  if (people !== undefined && named.length === 0) {
+    const known = everybody.flatMap(([name, { teams }]) => [name, ...teams])
+    const message = `nobody could answer: no person is in a team \`${people}\` or has that name${didYouMean(people, known)}`
+    problems.push({ path: given.people === undefined ? path : [...path, peopleKey], message })
+  } else if (people !== undefined && may.length === 0)
+    problems.push({
+      path: given.people === undefined ? path : [...path, peopleKey],
+      message: `nobody could answer: of \`${people}\`, nobody has the role \`approver\` or \`admin\``,
+    })
+  // Where nobody is named, the administrator who is there from the first start may answer too.
+  else if (count > may.length + (people === undefined ? 1 : 0))
+    problems.push({
+      path: given.count === undefined ? path : [...path, 'count'],
+      message: `${count} people are asked for, and only ${may.length} of ${people === undefined ? 'all' : `\`${people}\``} may approve`,
+    })
+}
+
+function checkResources({ resources }: Settings, { warnings }: Findings): void {
+  for (const [name, { mcp }] of Object.entries(resources)) {
+    const path = ['resources', name, 'mcp']
+    if (mcp.kind === 'http' && mcp.url.startsWith('http:') && !isLoopback(new URL(mcp.url).hostname))
+      warnings.push({ path: [...path, 'url'], message: 'nothing is encrypted on the way: use `https://`' })
+    const [key, templates] = mcp.kind === 'http' ? ['headers', mcp.headers] : ['env', mcp.env]
+    for (const [each, template] of Object.entries(templates))
+      if (namesCredential(each) && template.every((part) => typeof part === 'string'))
+        warnings.push({
+          path: [...path, key, each],
+          message:
+            'a credential stands in this file, and every version of the file is kept: use `${env:NAME}` or `${file:path}`',
+        })
+  }
+}
+
+const namesCredential = (name: string): boolean =>
+  /(?:^|[_-])(?:authorization|cookie|key|secret|password|passwd|token)$/i.test(name)
+
+function checkAgents(settings: Settings, findings: Findings): void {
+  for (const [name, agent] of Object.entries(settings.agents)) {
+    const path = ['agents', name]
+    if (agent.mode === 'observe')
+      findings.warnings.push({
+        path: [...path, 'mode'],
+        message: 'policy refuses nothing to an observed agent; it only records',
+      })
+    checkEntries(agent.may, [...path, 'may'], settings, findings)
+    for (const [to, entries] of Object.entries(agent.lends)) {
+      checkAgent(to, [...path, 'lends', to], settings, findings.problems, 'key')
+      checkEntries(entries, [...path, 'lends', to], settings, findings)
+      const held = [...agent.may, ...lentTo(name, settings)]
+      entries.forEach(({ do: pattern }, position) => {
+        if (!held.some((entry) => meet(entry.do, pattern)))
+          findings.problems.push({
+            path: [...path, 'lends', to, position],
+            message: `\`${name}\` cannot lend \`${pattern.source}\`: it holds nothing of it`,
+          })
+      })
+    }
+  }
+}
+
+const lentTo = (name: string, { agents }: Settings): readonly EntrySettings[] =>
+  Object.values(agents).flatMap(({ lends }) => (Object.hasOwn(lends, name) ? lends[name]! : []))
+
+function checkEntries(entries: readonly EntrySettings[], path: Path, settings: Settings, findings: Findings): void {
+  const seen = new Map<string, number>()
+  for (const [position, entry] of entries.entries()) {
+    const place = [...path, position]
+    checkPattern(entry.do, place, 'list', settings, findings)
+    if (hasWildcard(entry.do)) findings.warnings.push({ path: place, message: opens(entry.do, settings) })
+    if (typeof entry.ask === 'object' && (entry.ask.people !== undefined || entry.ask.count !== undefined))
+      checkAsk(entry.ask, [...place, 'ask'], 'people', settings, findings.problems)
+    const same = JSON.stringify([entry.do.source, entry.when, entry.ask])
+    const first = seen.get(same)
+    if (first === undefined) seen.set(same, position)
+    else findings.warnings.push({ path: place, message: `this says the same as the entry at [${first}]` })
+  }
+}
+
+function checkRules(settings: Settings, findings: Findings): void {
+  for (const [position, rule] of settings.rules.entries()) {
+    const path = ['rules', position]
+    const kind = rule.deny === undefined ? 'ask' : 'deny'
+    for (const pattern of rule[kind] ?? []) checkPattern(pattern, [...path, kind], 'rule', settings, findings)
+    rule.for?.forEach((agent, each) => checkAgent(agent, [...path, 'for', each], settings, findings.problems))
+    if (rule.of !== undefined || rule.count !== undefined)
+      checkAsk({ people: rule.of, count: rule.count }, path, 'of', settings, findings.problems)
+  }
+}
+
+/** The parts of an MCP server that are not tools. */
+const mcpParts = ['resources', 'prompts']
+
+function checkPattern(
+  pattern: Pattern,
+  path: Path,
+  where: 'list' | 'rule',
+  settings: Settings,
+  findings: Findings,
+): void {
+  const [name, part] = pattern.target
+  if (name === undefined || name === '*') return
+  if (!Object.hasOwn(settings.resources, name)) {
+    const near = didYouMean(name, Object.keys(settings.resources))
+    findings.problems.push({ path, message: `\`${pattern.source}\`: there is no resource \`${name}\`${near}` })
+    return
+  }
+  const { tools } = settings.resources[name]!
+  const { operation } = pattern
+  const isEffect = (effects as readonly string[]).includes(operation)
+  if (part !== undefined) {
+    if (part !== '*' && !mcpParts.includes(part))
+      findings.problems.push({
+        path,
+        message: `\`${pattern.source}\`: \`${name}\` has no part \`${part}\`; its parts are ${mcpParts.join(', ')}${didYouMean(part, mcpParts)}`,
+      })
+  } else if (operation !== '*' && !Object.hasOwn(tools, operation) && !(isEffect && where === 'rule'))
+    findings.warnings.push({
+      path,
+      message: isEffect
+        ? `\`${operation}\` is taken as the name of a tool: an allow-list names operations, not effects`
+        : `\`${name}.tools\` does not describe \`${operation}\`, so it counts as \`destroy\`${didYouMean(operation, Object.keys(tools))}`,
+    })
+}
+
+/** Says what a wildcard lets through, today and later. */
+function opens(pattern: Pattern, { resources }: Settings): string {
+  const over = Object.entries(resources).filter(([name]) => pattern.target[0] === '*' || pattern.target[0] === name)
+  const known = over.flatMap(([name, resource]) => operationsOf(name, resource, pattern))
+  const list = known.length === 0 ? '' : ` (today ${known.slice(0, 10).join(', ')}${known.length > 10 ? ', …' : ''})`
+  return `\`${pattern.source}\` opens everything that it fits, now and in future${list}: name the operations instead`
+}
+
+const operationsOf = (name: string, { tools }: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
+  target.length > 1
+    ? []
+    : Object.keys(tools)
+        .filter((tool) => operation === '*' || operation === tool)
+        .map((tool) => `${name}:${tool}`)
+
+/** Whether some permission could be covered by both. */
+function meet(a: Pattern, b: Pattern): boolean {
+  if (a.operation !== '*' && b.operation !== '*' && a.operation !== b.operation) return false
+  if (a.target[0] === '*' || b.target[0] === '*') return true
+  for (let position = 0; position < Math.max(a.target.length, b.target.length); position++) {
+    const [ours, theirs] = [a.target[position], b.target[position]]
+    if (ours === undefined || theirs === undefined) return false
+    if (ours === '*' || theirs === '*') return true
+    if (ours !== theirs) return false
+  }
+  return true
+}
