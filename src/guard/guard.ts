@@ -15,7 +15,7 @@ import type { Clock } from './clock.ts'
 import type { Counters } from './counters.ts'
 import { digestOf } from './digest.ts'
 import type { Policies } from './policies.ts'
-import type { Sessions } from './sessions.ts'
+import type { AsStarted, Sessions } from './sessions.ts'
 
 /** What came of performing an action. */
 export interface Performed<T> {
@@ -72,6 +72,8 @@ export interface Guard {
   run<T>(action: Action, perform: (signal: AbortSignal) => Promise<Performed<T>>, hold: Hold, caller: AbortSignal): Promise<Outcome<T>>
   /** What would be decided now, with every step told to `trace`. Nothing is counted, asked or performed. */
   explain(action: Action, trace?: Trace): Decision
+  /** The same for sessions that are not there: as if each had been started from the one before. */
+  explainFor(started: readonly AsStarted[], action: Action, trace?: Trace): Decision
   /** Whether a session may know that an operation exists. */
   visible(session: string, permission: Permission, effect: Effect): boolean
   /** A person puts other arguments into a question: the old one ends, and a new one is decided. */
@@ -356,6 +358,10 @@ export function createGuard(ports: GuardPorts): Guard {
   return {
     run,
     explain: (action, trace) => decide(action, factsOf(action, digestOf(action.args)), clock(), trace),
+    explainFor(started, action, trace) {
+      const facts = { ...factsOf(action, digestOf(action.args)), chain: sessions.chainAs(started) }
+      return decide(action, facts, clock(), trace)
+    },
     visible: (session, permission, effect) => {
       const chain = sessions.chain(session)
       return chain.length > 0 && visible(permission, effect, chain, policies.current().policy)

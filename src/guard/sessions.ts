@@ -31,6 +31,8 @@ export interface StartRequest {
 /** What one agent asks to lend to another. Everything left out is what policy lends, for as long as the lender has it. */
 export type LendRequest = Omit<StartRequest, 'behalf' | 'startedBy'>
 
+export type AsStarted = Pick<Session, 'agent' | 'behalf' | 'facts' | 'only'>
+
 /** One action on its way: cut when its session ends. */
 export interface Flight {
   readonly signal: AbortSignal
@@ -53,6 +55,8 @@ export interface Sessions {
   live(): readonly Session[]
   /** From the first session to this one. Empty where there is none such. */
   chain(id: SessionId): readonly Link[]
+  /** The chain that would be, had these been started, each from the one before: for explaining. */
+  chainAs(started: readonly AsStarted[]): readonly Link[]
   label(id: SessionId): Label
   /** Joins a label to every session of the tree that this one belongs to. */
   mark(id: SessionId, label: Label): Promise<void>
@@ -249,20 +253,28 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     const above = session.parent === undefined ? [] : chain(session.parent)
     // A session whose parent is gone is over, whatever its own record says.
     if (session.parent !== undefined && above.length === 0) return []
-    const agent = loaded.policy.agents.get(session.agent)
-    const lender = above.at(-1)
-    const base = lender === undefined ? agent?.may : lender.agent?.lends.get(session.agent)
-    const only = session.only === undefined ? [] : [readOnly(loaded, session)]
-    const link: Link = {
-      session,
-      depth: above.length,
-      agent,
-      holds: [base ?? nothing, ...only],
-      limits: Object.entries(session.limits).map(([measure, text]) => parseLimit(measure as Measure, text)),
-    }
-    const links = [...above, link]
+    const links = [...above, linkOf(session, above.at(-1), loaded)]
     known.links = { of: loaded, chain: links }
     return links
+  }
+
+  function chainAs(started: readonly AsStarted[]): readonly Link[] {
+    const now = clock()
+    return started.reduce<readonly Link[]>((above, { agent, behalf, facts, only }) => {
+      const session: Session = {
+        id: 'ses_none',
+        agent,
+        behalf,
+        facts,
+        ...(only === undefined ? {} : { only }),
+        limits: {},
+        startedBy: 'nobody',
+        startedAt: now,
+        deadline: now + 1,
+        label: clean,
+      }
+      return [...above, linkOf(session, above.at(-1), policies.current())]
+    }, [])
   }
 
   function label(id: SessionId): Label {
@@ -340,11 +352,25 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     byToken: (digest) => live.get(tokens.get(digest) ?? '')?.session,
     live: () => [...live.values()].map(({ session }) => session),
     chain,
+    chainAs,
     label,
     mark,
     flight,
     sweep,
     onEnd: (listener) => void listeners.push(listener),
+  }
+}
+
+/** A session together with what it holds: its agent's own permissions, or what the one above lends it, then its narrowing. */
+function linkOf(session: Session, lender: Link | undefined, loaded: LoadedPolicy): Link {
+  const agent = loaded.policy.agents.get(session.agent)
+  const base = lender === undefined ? agent?.may : lender.agent?.lends.get(session.agent)
+  return {
+    session,
+    depth: lender === undefined ? 0 : lender.depth + 1,
+    agent,
+    holds: [base ?? nothing, ...(session.only === undefined ? [] : [readOnly(loaded, session)])],
+    limits: Object.entries(session.limits).map(([measure, text]) => parseLimit(measure as Measure, text)),
   }
 }
 

@@ -1,0 +1,40 @@
+import { z } from 'zod'
+import { Failure } from '../core/failure.ts'
+import { callerName } from '../core/identity.ts'
+import type { Key } from '../core/key.ts'
+import { name, readBody, seconds } from './body.ts'
+import type { ControlPorts } from './ports.ts'
+import { route } from './router.ts'
+import type { Route } from './router.ts'
+import type { IssuedKey, IssueKey, KeyView } from './wire.ts'
+
+const issueBody: z.ZodType<IssueKey> = z.strictObject({ holder: name, lasts: seconds.optional(), rotate: z.number().min(0).max(30 * 86_400).optional() })
+
+export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly Route[] {
+  return [
+    route('GET', '/v1/keys', ['admin'], async () => ({ keys: (await keys.list()).map(view) })),
+    route('POST', '/v1/keys', ['admin'], async ({ caller, body }): Promise<IssuedKey> => {
+      const { holder, lasts, rotate } = readBody(issueBody, body)
+      const known = holder.startsWith('agent:')
+        ? policies.current().policy.agents.has(holder.slice('agent:'.length))
+        : callers(holder) !== undefined
+      if (!known)
+        throw new Failure('not_found', `configuration knows no \`${holder}\`: expected \`agent:\`, \`person:\` or \`service:\` and a name from it`)
+      const options = lasts === undefined ? {} : { lasts: lasts * 1000 }
+      const { key, text } =
+        rotate === undefined
+          ? await keys.issue(holder, callerName(caller), options)
+          : await keys.rotate(holder, callerName(caller), rotate * 1000, options)
+      return { key: view(key), text }
+    }),
+    route('DELETE', '/v1/keys/:id', ['admin'], async ({ caller, params }) => {
+      await keys.revoke(params['id']!, callerName(caller), `revoked by ${callerName(caller)}`)
+      return { revoked: params['id'] }
+    }),
+  ]
+}
+
+function view(key: Key): KeyView {
+  const { digest: _, ...seen } = key
+  return seen
+}

@@ -1,0 +1,57 @@
+import type { Problem } from '../core/action.ts'
+import type { AuditLog } from '../core/audit.ts'
+import type { Caller, Person } from '../core/identity.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { Label } from '../core/label.ts'
+import type { Effect, Permission } from '../core/permission.ts'
+import type { Pin, PinKind, PinStore } from '../core/pin.ts'
+import type { StopStore } from '../core/stop.ts'
+import type { PolicyVersionStore } from '../core/version.ts'
+import type { Approvals } from '../guard/approvals.ts'
+import type { Clock } from '../guard/clock.ts'
+import type { Guard } from '../guard/guard.ts'
+import type { Keys } from '../guard/keys.ts'
+import type { Policies } from '../guard/policies.ts'
+import type { Sessions } from '../guard/sessions.ts'
+import type { Tokens } from '../guard/tokens.ts'
+import type { Reloaded, ResourceStatus, Status } from './wire.ts'
+
+/** What the gateways know of an operation, for those who look at it from the people's side. */
+export interface Operation {
+  readonly effect: Effect
+  readonly label: Label
+  readonly description?: string
+  readonly check: (args: JsonObject) => readonly Problem[]
+}
+
+/** What the people's side asks of the gateways. */
+export interface Operations {
+  find(permission: Permission): Operation | undefined
+  status(): readonly ResourceStatus[]
+  /** In words, what a proposed definition changes. */
+  difference(pin: Pin): string
+  /** Fails with `not_found`, or `conflict` when what is proposed is no longer what was looked at. */
+  accept(resource: string, kind: PinKind, name: string, digest: string, by: string): Promise<void>
+}
+
+/** Everything that the people's side works on. */
+export interface ControlPorts {
+  readonly sessions: Sessions
+  readonly tokens: Tokens
+  readonly keys: Keys
+  readonly approvals: Approvals
+  readonly guard: Guard
+  readonly policies: Policies
+  readonly versions: PolicyVersionStore
+  readonly stopStore: StopStore
+  readonly pins: PinStore
+  readonly audit: AuditLog
+  readonly operations: Operations
+  readonly clock: Clock
+  /** The person or service of a name, as configured now. */
+  readonly callers: (holder: string) => Caller | undefined
+  readonly reload: (by: string) => Promise<Reloaded>
+  readonly status: (caller: Caller, pending: number) => Status
+}
+
+export const asPerson = (caller: Caller): Person | undefined => (caller.kind === 'person' ? caller : undefined)

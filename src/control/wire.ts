@@ -1,0 +1,161 @@
+import type { Approval } from '../core/approval.ts'
+import type { AuditHealth } from '../core/audit.ts'
+import type { FactValue } from '../core/condition.ts'
+import type { Decision, TraceStep } from '../core/decide.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { PinKind } from '../core/pin.ts'
+import type { Session } from '../core/session.ts'
+import type { Stop } from '../core/stop.ts'
+
+// The shapes on the wire of the people's side. Types only: the CLI is a client of exactly this.
+
+/** Every error, with a status of 4xx or 5xx. */
+export interface WireError {
+  readonly error: { readonly code: string; readonly message: string }
+}
+
+export interface Status {
+  readonly version: string
+  readonly startedAt: number
+  readonly agents: { readonly url: string }
+  readonly people: { readonly url: string }
+  readonly policy: { readonly digest: string; readonly file: string; readonly loadedAt: number; readonly warnings: readonly string[] }
+  readonly audit: AuditHealth & { readonly name: string }
+  readonly sessions: number
+  readonly pending: number
+  readonly stops: readonly string[]
+  readonly resources: readonly ResourceStatus[]
+  readonly caller: string
+}
+
+export interface ResourceStatus {
+  readonly name: string
+  readonly kind: 'mcp'
+  readonly state: 'connecting' | 'ready' | 'failed' | 'stopped'
+  readonly reason?: string
+  readonly tools: number
+  readonly quarantined: number
+}
+
+/** A session without what only its holder needs. */
+export type SessionView = Omit<Session, 'tokenDigest'>
+
+export interface StartSession {
+  readonly agent: string
+  /** On whose behalf: a person of the configuration, or free text such as a user's id. Default: the caller. */
+  readonly behalf?: string
+  readonly facts?: Readonly<Record<string, FactValue>>
+  readonly only?: readonly (string | { readonly do: string; readonly when?: string })[]
+  readonly limits?: Readonly<Record<string, string>>
+  /** Seconds from now. */
+  readonly lasts?: number
+  readonly token?: 'opaque' | 'jwt'
+}
+
+export interface StartedSession {
+  readonly session: SessionView
+  /** Shown once. */
+  readonly token: string
+}
+
+/** A question as an approver sees it: the exact arguments, and what the last approved call of the kind was. */
+export interface ApprovalView {
+  readonly approval: Approval
+  readonly now: number
+  /** What the upstream says that the operation does: somebody else's words. */
+  readonly description?: string
+  readonly impact: readonly string[]
+  readonly previous?: { readonly args: JsonObject; readonly at: number; readonly approval: string }
+}
+
+export interface AnswerApproval {
+  readonly verdict: 'approve' | 'deny'
+  readonly reason?: string
+}
+
+export interface EditApproval {
+  readonly args: JsonObject
+  readonly reason?: string
+}
+
+export interface Kill {
+  /** `all`, `agent:<name>`, or a session's id. */
+  readonly target: string
+  readonly because?: string
+}
+
+export interface Killed {
+  readonly sessions: number
+  /** How long it took until none of their actions ran or could start, in milliseconds. */
+  readonly took: number
+}
+
+export interface Explain {
+  /** An event of a decision: explained under the policy of now. Or: */
+  readonly event?: string
+  readonly session?: string
+  /** Without a session: as the agent's own key would start one. */
+  readonly agent?: string
+  readonly facts?: Readonly<Record<string, FactValue>>
+  readonly permission?: string
+  readonly args?: JsonObject
+}
+
+export interface Explained {
+  readonly decision: Decision
+  readonly steps: readonly TraceStep[]
+  readonly policy: string
+  /** The policy that the event was decided under, where it is another. */
+  readonly then?: { readonly policy: string; readonly decision: string; readonly because: string }
+}
+
+export interface IssueKey {
+  /** `agent:reader`, `person:anna`, `service:desk`. */
+  readonly holder: string
+  /** Seconds until it expires; absent: never. */
+  readonly lasts?: number
+  /** Seconds for which the holder's other keys go on; absent: they stay. */
+  readonly rotate?: number
+}
+
+export interface KeyView {
+  readonly id: string
+  readonly holder: string
+  readonly createdAt: number
+  readonly endsAt?: number
+  readonly endedBecause?: string
+}
+
+export interface IssuedKey {
+  readonly key: KeyView
+  /** Shown once. */
+  readonly text: string
+}
+
+export interface PinView {
+  readonly resource: string
+  readonly kind: PinKind
+  readonly name: string
+  readonly digest: string
+  readonly acceptedAt: number
+  readonly acceptedBy: string
+  readonly proposed?: { readonly digest: string; readonly seenAt: number; readonly difference: string }
+}
+
+export interface AcceptPin {
+  readonly resource: string
+  readonly kind: PinKind
+  readonly name: string
+  /** The digest of the definition that was looked at: another one that came meanwhile is not accepted. */
+  readonly digest: string
+}
+
+export interface Reloaded {
+  readonly digest: string
+  readonly changed: boolean
+  readonly warnings: readonly string[]
+}
+
+export interface StopsView {
+  readonly stops: readonly Stop[]
+}
