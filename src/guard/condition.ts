@@ -21,7 +21,8 @@ const grammar = new Environment({
  */
 export const compileCondition: CompileCondition = (source, types) => {
   const { type, run, reads } = load(() => compileExpression(parse(source), types))
-  if (type.kind !== 'bool' && type.kind !== 'dyn') throw new Failure('invalid', `a condition is bool, but this one is ${show(type)}`)
+  if (type.kind !== 'bool' && type.kind !== 'dyn')
+    throw new Failure('invalid', `a condition is bool, but this one is ${show(type)}`)
 
   return {
     source,
@@ -31,7 +32,7 @@ export const compileCondition: CompileCondition = (source, types) => {
         const answer = run({ scope, locals: [], work: workLimit })
         if (typeof answer === 'boolean') return answer
       } catch (thrown) {
-        if (thrown instanceof Unanswerable) throw new Failure('invalid', thrown.reason)
+        if (thrown instanceof Unanswerable) throw new Failure('invalid', thrown.message)
         throw new Failure('invalid', 'the condition cannot be evaluated', { cause: thrown })
       }
       throw new Failure('invalid', 'the condition did not answer with a bool')
@@ -40,13 +41,17 @@ export const compileCondition: CompileCondition = (source, types) => {
 }
 
 function parse(source: string): ASTNode {
-  if (source.length > maxSource) throw new Failure('invalid', `a condition has at most ${maxSource} characters: split it in several rules`)
+  if (source.length > maxSource)
+    throw new Failure('invalid', `a condition has at most ${maxSource} characters: split it in several rules`)
   try {
     return grammar.parse(source).ast
   } catch (thrown) {
     if (!(thrown instanceof ParseError)) throw thrown
     const at = thrown.range?.start ?? thrown.node?.pos ?? 0
-    throw wrong({ pos: at, input: source }, thrown.summary.replace(/^[A-Z](?=[a-z])/, (first) => first.toLowerCase()))
+    throw wrong(
+      { pos: at, input: source },
+      thrown.summary.replace(/^[A-Z](?=[a-z])/, (first) => first.toLowerCase()),
+    )
   }
 }
 

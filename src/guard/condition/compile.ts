@@ -8,6 +8,7 @@ import {
   attempt,
   equal,
   isKeyedValue,
+  isList,
   type Keyed,
   kindOf,
   maxList,
@@ -16,6 +17,7 @@ import {
   roundCost,
   type Run,
   spend,
+  timely,
   Unanswerable,
   unanswerable,
   type Value,
@@ -61,7 +63,10 @@ interface Context {
 const maxDepth = 128
 
 /** Checks an expression and makes it runnable. Throws a Failure that says what is wrong and where. */
-export function compileExpression(node: ASTNode, types: ScopeTypes): Compiled & { readonly reads: ReadonlySet<string> } {
+export function compileExpression(
+  node: ASTNode,
+  types: ScopeTypes,
+): Compiled & { readonly reads: ReadonlySet<string> } {
   const reads = new Set<string>()
   const compiled = compile(node, { variables: variables(types), locals: new Map(), reads, depth: 0 })
   return { ...compiled, reads }
@@ -76,7 +81,8 @@ export function wrong(at: { readonly pos: number; readonly input?: string }, mes
 }
 
 function compile(node: ASTNode, around: Context): Compiled {
-  if (around.depth >= maxDepth) throw wrong(node, `the condition nests more than ${maxDepth} deep: split it in several rules`)
+  if (around.depth >= maxDepth)
+    throw wrong(node, `the condition nests more than ${maxDepth} deep: split it in several rules`)
   const context = { ...around, depth: around.depth + 1 }
   switch (node.op) {
     case 'value':
@@ -159,12 +165,15 @@ function variable(node: ASTNode, name: string, context: Context): Compiled {
   if (type === undefined) {
     const names = [...context.variables.keys(), ...context.locals.keys()]
     const fact = context.variables.get('session')
-    const hint = fact?.kind === 'object' && fact.names.includes(name) ? `: did you mean \`session.${name}\`?` : didYouMean(name, names)
+    const hint =
+      fact?.kind === 'object' && fact.names.includes(name)
+        ? `: did you mean \`session.${name}\`?`
+        : didYouMean(name, names)
     throw wrong(node, `there is no \`${name}\`${hint}`)
   }
   // Looked at as a whole; a field that is selected from it says its own name instead.
   if (name === 'args') context.reads.add('*')
-  return { type, run: (frame) => frame.scope[name as 'args'] as Value }
+  return { type, run: (frame) => frame.scope[name as 'args'] }
 }
 
 /** Compiles what something is selected from, without counting that as reading all of the arguments. */
@@ -193,7 +202,10 @@ function fieldType(node: ASTNode, target: Compiled, name: string): Type {
   const found = type.field(name)
   if (found === undefined) {
     const names = type.names.length === 0 ? 'it has no fields' : didYouMean(name, type.names).replace(/^: /, '')
-    throw wrong(node, `\`${name}\` is not declared in ${quote(node.op === '.' || node.op === '[]' ? node.args[0] : node)}: ${names}`)
+    throw wrong(
+      node,
+      `\`${name}\` is not declared in ${quote(node.op === '.' || node.op === '[]' ? node.args[0] : node)}: ${names}`,
+    )
   }
   return found
 }
@@ -226,9 +238,11 @@ function checked(value: Value, type: Type, place: string): Value {
       // Beyond 2^53 a JSON number is no longer the one that was sent.
       if (Number.isSafeInteger(value)) return (value as number) + 0
       break
-    case 'double':
     case 'timestamp':
     case 'duration':
+      if (typeof value === 'number') return timely(type.kind, value)
+      break
+    case 'double':
       if (Number.isFinite(value)) return value
       break
     case 'bool':
@@ -238,7 +252,7 @@ function checked(value: Value, type: Type, place: string): Value {
       if (value === null) return value
       break
     case 'list':
-      if (Array.isArray(value)) return value
+      if (isList(value)) return value
       break
     case 'map':
     case 'object':
@@ -257,9 +271,14 @@ function index(node: ASTNode & { op: '[]' }, context: Context): Compiled {
   if (typeof at.constant === 'string' && target.type.kind !== 'list') return select(node, target, at.constant, context)
   if (isArguments(from, context)) context.reads.add('*')
   const { type } = target
-  if (type.kind === 'list' ? at.type.kind !== 'int' && at.type.kind !== 'dyn' : isKeyed(type) && at.type.kind !== 'string' && at.type.kind !== 'dyn')
+  if (
+    type.kind === 'list'
+      ? at.type.kind !== 'int' && at.type.kind !== 'dyn'
+      : isKeyed(type) && at.type.kind !== 'string' && at.type.kind !== 'dyn'
+  )
     throw wrong(key, `${show(type)} is indexed by ${type.kind === 'list' ? 'int' : 'string'}, not by ${show(at.type)}`)
-  if (type.kind !== 'list' && !isKeyed(type) && type.kind !== 'dyn') throw wrong(node, `${show(type)} cannot be indexed`)
+  if (type.kind !== 'list' && !isKeyed(type) && type.kind !== 'dyn')
+    throw wrong(node, `${show(type)} cannot be indexed`)
   if (at.type.kind !== 'int' && at.type.kind !== 'string' && at.type.kind !== 'dyn')
     throw wrong(key, `expected int or string as an index, found ${show(at.type)}`)
   const found = type.kind === 'list' ? type.element : type.kind === 'map' ? type.value : dyn
@@ -269,8 +288,9 @@ function index(node: ASTNode & { op: '[]' }, context: Context): Compiled {
     run(frame) {
       const value = target.run(frame)
       const where = at.run(frame)
-      if (Array.isArray(value) && typeof where === 'number') {
-        if (!Number.isInteger(where) || where < 0 || where >= value.length) return unanswerable(`${place} is outside of the list`)
+      if (isList(value) && typeof where === 'number') {
+        if (!Number.isInteger(where) || where < 0 || where >= value.length)
+          return unanswerable(`${place} is outside of the list`)
         return checked(value[where] as Value, found, place)
       }
       if (isKeyedValue(value) && typeof where === 'string') {
@@ -288,11 +308,17 @@ function list(node: ASTNode & { op: 'list' }, context: Context): Compiled {
   for (const [at, item] of items.entries()) {
     const wider = join(element, item.type)
     if (wider === undefined)
-      throw wrong(node.args[at] as ASTNode, `a list holds one type: expected ${show(element)}, found ${show(item.type)}`)
+      throw wrong(
+        node.args[at] as ASTNode,
+        `a list holds one type: expected ${show(element)}, found ${show(item.type)}`,
+      )
     element = wider
   }
   if (items.every(({ constant }) => constant !== undefined))
-    return known(listOf(element), items.map(({ constant }) => constant as Value))
+    return known(
+      listOf(element),
+      items.map(({ constant }) => constant as Value),
+    )
   return { type: listOf(element), run: (frame) => items.map(({ run }) => run(frame)) }
 }
 
@@ -304,9 +330,11 @@ function map(node: ASTNode & { op: 'map' }, context: Context): Compiled {
   })
   let value: Type = entries[0]?.value.type ?? dyn
   for (const [position, entry] of entries.entries()) {
-    if (entries.findIndex(({ name }) => name === entry.name) < position) throw wrong(entry.key, `key \`${entry.name}\` stands twice`)
+    if (entries.findIndex(({ name }) => name === entry.name) < position)
+      throw wrong(entry.key, `key \`${entry.name}\` stands twice`)
     const wider = join(value, entry.value.type)
-    if (wider === undefined) throw wrong(entry.at, `a map holds one type: expected ${show(value)}, found ${show(entry.value.type)}`)
+    if (wider === undefined)
+      throw wrong(entry.at, `a map holds one type: expected ${show(value)}, found ${show(entry.value.type)}`)
     value = wider
   }
   const build = (of: (entry: (typeof entries)[number]) => Value): Keyed => {
@@ -316,7 +344,10 @@ function map(node: ASTNode & { op: 'map' }, context: Context): Compiled {
     return made
   }
   if (entries.every((entry) => entry.value.constant !== undefined))
-    return known(mapOf(value), build((entry) => entry.value.constant as Value))
+    return known(
+      mapOf(value),
+      build((entry) => entry.value.constant as Value),
+    )
   return { type: mapOf(value), run: (frame) => build((entry) => entry.value.run(frame)) }
 }
 
@@ -327,7 +358,8 @@ function wantBool(node: ASTNode, found: Compiled, what: string): void {
     throw wrong(node, `${what} is bool, but ${quote(node)} is ${show(found.type)}`)
 }
 
-const notBool = (node: ASTNode, value: Value): Unanswerable => new Unanswerable(`${quote(node)} is ${kindOf(value)}, not bool`)
+const notBool = (node: ASTNode, value: Value): Unanswerable =>
+  new Unanswerable(`${quote(node)} is ${kindOf(value)}, not bool`)
 
 function choice(node: ASTNode & { op: '?:' }, context: Context): Compiled {
   const [test, yes, no] = node.args
@@ -336,7 +368,8 @@ function choice(node: ASTNode & { op: '?:' }, context: Context): Compiled {
   const one = compile(yes, context)
   const other = compile(no, context)
   const type = join(one.type, other.type)
-  if (type === undefined) throw wrong(no, `both answers of \`? :\` have one type: expected ${show(one.type)}, found ${show(other.type)}`)
+  if (type === undefined)
+    throw wrong(no, `both answers of \`? :\` have one type: expected ${show(one.type)}, found ${show(other.type)}`)
   return {
     type,
     run(frame) {
@@ -392,7 +425,10 @@ function equality(op: '==' | '!=', node: Infix, context: Context): Compiled {
   const one = compile(left, context)
   const other = compile(right, context)
   if (!comparable(one.type, other.type))
-    throw wrong(node, `${quote(left)} is ${show(one.type)} and ${quote(right)} is ${show(other.type)}: they are never equal`)
+    throw wrong(
+      node,
+      `${quote(left)} is ${show(one.type)} and ${quote(right)} is ${show(other.type)}: they are never equal`,
+    )
   const same = op === '=='
   return { type: bool, run: (frame) => equal(frame, one.run(frame), other.run(frame)) === same }
 }
@@ -409,7 +445,10 @@ function comparison(op: '<' | '<=' | '>' | '>=', node: Infix, context: Context):
   const one = compile(left, context)
   const other = compile(right, context)
   if (!ordered(one.type, other.type))
-    throw wrong(node, `${quote(left)} is ${show(one.type)} and ${quote(right)} is ${show(other.type)}: they have no order`)
+    throw wrong(
+      node,
+      `${quote(left)} is ${show(one.type)} and ${quote(right)} is ${show(other.type)}: they have no order`,
+    )
   const test = holds[op]
   return { type: bool, run: (frame) => test(order(frame, one.run(frame), other.run(frame))) }
 }
@@ -419,7 +458,10 @@ const hasOrder = new Set(['int', 'double', 'string', 'bool'])
 function ordered(left: Type, right: Type): boolean {
   if (left.kind === 'timestamp' || left.kind === 'duration') return left.kind === right.kind
   if (left.kind === 'dyn') return right.kind === 'dyn' || hasOrder.has(right.kind)
-  return hasOrder.has(left.kind) && (right.kind === 'dyn' || left.kind === right.kind || (isNumeric(left) && isNumeric(right)))
+  return (
+    hasOrder.has(left.kind) &&
+    (right.kind === 'dyn' || left.kind === right.kind || (isNumeric(left) && isNumeric(right)))
+  )
 }
 
 function membership(node: Infix, context: Context): Compiled {
@@ -427,12 +469,19 @@ function membership(node: Infix, context: Context): Compiled {
   const one = compile(left, context)
   const other = compile(right, context)
   const { type } = other
-  if (type.kind === 'list' ? !comparable(one.type, type.element) : isKeyed(type) && one.type.kind !== 'string' && one.type.kind !== 'dyn')
+  if (
+    type.kind === 'list'
+      ? !comparable(one.type, type.element)
+      : isKeyed(type) && one.type.kind !== 'string' && one.type.kind !== 'dyn'
+  )
     throw wrong(node, `${quote(left)} is ${show(one.type)}: it is never in ${show(type)}`)
   if (type.kind !== 'list' && !isKeyed(type) && type.kind !== 'dyn')
-    throw wrong(right, `expected a list or an object after \`in\`, found ${show(type)}${type.kind === 'string' ? ': did you mean `contains`?' : ''}`)
+    throw wrong(
+      right,
+      `expected a list or an object after \`in\`, found ${show(type)}${type.kind === 'string' ? ': did you mean `contains`?' : ''}`,
+    )
   const { constant } = other
-  if (Array.isArray(constant) && constant.every((item) => typeof item !== 'object')) {
+  if (constant !== undefined && isList(constant) && constant.every((item) => typeof item !== 'object')) {
     const members = new Set<unknown>(constant)
     return { type: bool, run: (frame) => members.has(one.run(frame)) }
   }
@@ -441,15 +490,17 @@ function membership(node: Infix, context: Context): Compiled {
     run(frame) {
       const value = one.run(frame)
       const members = other.run(frame)
-      if (Array.isArray(members)) {
-        for (const member of members as readonly Value[]) {
+      if (isList(members)) {
+        for (const member of members) {
           spend(frame, 5)
           if (equal(frame, value, member)) return true
         }
         return false
       }
       if (!isKeyedValue(members)) return unanswerable(`${quote(right)} is ${kindOf(members)}, not a list or an object`)
-      return typeof value === 'string' ? Object.hasOwn(members, value) : unanswerable(`a key is a string, not ${kindOf(value)}`)
+      return typeof value === 'string'
+        ? Object.hasOwn(members, value)
+        : unanswerable(`a key is a string, not ${kindOf(value)}`)
     },
   }
 }
@@ -460,6 +511,7 @@ type Sign = '+' | '-' | '*' | '/' | '%'
 
 /** A number that comparisons can rely on: exact as an int, finite as a double. */
 function exact(value: number, type: Type): number {
+  if (type.kind === 'timestamp' || type.kind === 'duration') return timely(type.kind, value)
   if (type.kind === 'double' ? Number.isFinite(value) : Number.isSafeInteger(value)) return value + 0
   return unanswerable('a calculation leaves the numbers that are exact')
 }
@@ -501,7 +553,8 @@ function arithmetic(sign: Sign, node: Infix, context: Context): Compiled {
   const other = compile(right, context)
   const type = resultOf(sign, one.type, other.type)
   if (type === undefined) {
-    const unknown = one.type.kind === 'dyn' || other.type.kind === 'dyn' ? ': say which type it is with int(...) or double(...)' : ''
+    const unknown =
+      one.type.kind === 'dyn' || other.type.kind === 'dyn' ? ': say which type it is with int(...) or double(...)' : ''
     throw wrong(node, `\`${sign}\` is not defined for ${show(one.type)} and ${show(other.type)}${unknown}`)
   }
   const numbers = calculate[sign]
@@ -517,10 +570,10 @@ function arithmetic(sign: Sign, node: Infix, context: Context): Compiled {
         spend(frame, (a.length + b.length) >> 3)
         return a + b
       }
-      if (sign === '+' && Array.isArray(a) && Array.isArray(b)) {
+      if (sign === '+' && isList(a) && isList(b)) {
         if (a.length + b.length > maxList) return unanswerable(`a list grows beyond ${maxList} elements`)
         spend(frame, a.length + b.length)
-        return [...(a as readonly Value[]), ...(b as readonly Value[])]
+        return [...a, ...b]
       }
       return unanswerable(`\`${sign}\` is not defined for ${kindOf(a)} and ${kindOf(b)}`)
     },
@@ -529,7 +582,8 @@ function arithmetic(sign: Sign, node: Infix, context: Context): Compiled {
 
 function negate(operand: Compiled, node: ASTNode): Compiled {
   const { type } = operand
-  if (!isNumeric(type) && type.kind !== 'duration' && type.kind !== 'dyn') throw wrong(node, `\`-\` is not defined for ${show(type)}`)
+  if (!isNumeric(type) && type.kind !== 'duration' && type.kind !== 'dyn')
+    throw wrong(node, `\`-\` is not defined for ${show(type)}`)
   if (typeof operand.constant === 'number') return known(type, 0 - operand.constant)
   return {
     type: type.kind === 'dyn' ? double : type,
@@ -546,30 +600,53 @@ function call(node: ASTNode, name: string, args: readonly ASTNode[], context: Co
   if (name === 'has') return has(node, args, context)
   const overloads = functions.get(name)
   if (overloads !== undefined) return apply(node, name, overloads, args, context)
-  const hint = methods.has(name) || macros.includes(name) ? `: write \`x.${name}(...)\`` : didYouMean(name, ['has', ...functions.keys()])
+  const hint =
+    methods.has(name) || macros.includes(name)
+      ? `: write \`x.${name}(...)\``
+      : didYouMean(name, ['has', ...functions.keys()])
   throw wrong(node, `there is no function \`${name}\`${hint}`)
 }
 
-function methodCall(node: ASTNode, name: string, target: ASTNode, args: readonly ASTNode[], context: Context): Compiled {
+function methodCall(
+  node: ASTNode,
+  name: string,
+  target: ASTNode,
+  args: readonly ASTNode[],
+  context: Context,
+): Compiled {
   if (macros.includes(name)) return macro(node, name, target, args, context)
   const overloads = methods.get(name)
   if (overloads !== undefined) return apply(node, name, overloads, [target, ...args], context)
-  const hint = functions.has(name) || name === 'has' ? `: write \`${name}(...)\`` : didYouMean(name, [...methods.keys(), ...macros])
+  const hint =
+    functions.has(name) || name === 'has'
+      ? `: write \`${name}(...)\``
+      : didYouMean(name, [...methods.keys(), ...macros])
   throw wrong(node, `there is no method \`${name}\`${hint}`)
 }
 
-function apply(node: ASTNode, name: string, overloads: readonly Overload[], args: readonly ASTNode[], context: Context): Compiled {
+function apply(
+  node: ASTNode,
+  name: string,
+  overloads: readonly Overload[],
+  args: readonly ASTNode[],
+  context: Context,
+): Compiled {
   const operands = args.map((arg) => compile(arg, context))
   const fits = ({ takes }: Overload): boolean =>
     takes.length === operands.length && takes.every((kinds, at) => kinds.includes((operands[at] as Compiled).type.kind))
   const overload = overloads.find(fits)
   if (overload === undefined) {
-    const wanted = overloads.map(({ takes }) => `(${takes.map((kinds) => kinds.filter((kind) => kind !== 'dyn').join('|')).join(', ')})`)
-    throw wrong(node, `\`${name}\` does not take (${operands.map(({ type }) => show(type)).join(', ')}): expected ${wanted.join(' or ')}`)
+    const wanted = overloads.map(
+      ({ takes }) => `(${takes.map((kinds) => kinds.filter((kind) => kind !== 'dyn').join('|')).join(', ')})`,
+    )
+    throw wrong(
+      node,
+      `\`${name}\` does not take (${operands.map(({ type }) => show(type)).join(', ')}): expected ${wanted.join(' or ')}`,
+    )
   }
   const run = overload.make(
-    operands,
-    operands.map(({ run: inner }) => inner),
+    operands.map((operand) => operand.run),
+    operands.map((operand) => operand.constant),
     (at, message) => wrong(args[at] ?? node, message),
   )
   if (overload.constant && operands.every(({ constant }) => constant !== undefined)) {
@@ -577,7 +654,7 @@ function apply(node: ASTNode, name: string, overloads: readonly Overload[], args
     try {
       return known(overload.gives, run({ scope: undefined as never, locals: [], work: 10_000 }))
     } catch (thrown) {
-      throw thrown instanceof Unanswerable ? wrong(node, thrown.reason) : thrown
+      throw thrown instanceof Unanswerable ? wrong(node, thrown.message) : thrown
     }
   }
   return { type: overload.gives, run }
@@ -585,11 +662,13 @@ function apply(node: ASTNode, name: string, overloads: readonly Overload[], args
 
 function has(node: ASTNode, args: readonly ASTNode[], context: Context): Compiled {
   const [path] = args
-  if (args.length !== 1 || path === undefined || (path.op !== '.' && path.op !== '[]')) throw wrong(node, 'has(...) takes one field, as in `has(args.name)`')
+  if (args.length !== 1 || path === undefined || (path.op !== '.' && path.op !== '[]'))
+    throw wrong(node, 'has(...) takes one field, as in `has(args.name)`')
   const from = path.args[0]
   const target = compileTarget(from, context)
   const name = path.op === '.' ? path.args[1] : compile(path.args[1], context).constant
-  if (typeof name !== 'string') throw wrong(path, 'has(...) takes a field that is named, as in `has(args.name)` or `has(args["a name"])`')
+  if (typeof name !== 'string')
+    throw wrong(path, 'has(...) takes a field that is named, as in `has(args.name)` or `has(args["a name"])`')
   fieldType(path, target, name)
   if (isArguments(from, context)) context.reads.add(name)
   const owner = quote(from)
@@ -597,7 +676,9 @@ function has(node: ASTNode, args: readonly ASTNode[], context: Context): Compile
     type: bool,
     run(frame) {
       const value = target.run(frame)
-      return isKeyedValue(value) ? Object.hasOwn(value, name) : unanswerable(`${owner} is ${kindOf(value)}, not an object`)
+      return isKeyedValue(value)
+        ? Object.hasOwn(value, name)
+        : unanswerable(`${owner} is ${kindOf(value)}, not an object`)
     },
   }
 }
@@ -610,11 +691,15 @@ function macro(node: ASTNode, name: string, over: ASTNode, args: readonly ASTNod
     throw wrong(over, `\`${name}\` walks a list or the keys of an object, but ${quote(over)} is ${show(type)}`)
   const [iterator, first, second] = args
   const inner = (): Context => {
-    if (iterator?.op !== 'id') throw wrong(iterator ?? node, `\`${name}\` takes a name first, as in \`list.${name}(x, ...)\``)
+    if (iterator?.op !== 'id')
+      throw wrong(iterator ?? node, `\`${name}\` takes a name first, as in \`list.${name}(x, ...)\``)
     if (context.variables.has(iterator.args) || context.locals.has(iterator.args))
       throw wrong(iterator, `\`${iterator.args}\` is taken: choose another name`)
     const element = type.kind === 'list' ? type.element : isKeyed(type) ? string : dyn
-    return { ...context, locals: new Map(context.locals).set(iterator.args, { type: element, slot: context.locals.size }) }
+    return {
+      ...context,
+      locals: new Map(context.locals).set(iterator.args, { type: element, slot: context.locals.size }),
+    }
   }
   if (first === undefined || args.length > (name === 'map' ? 3 : 2))
     throw wrong(node, `expected \`${name}(x, ${name === 'map' ? 'value' : 'condition'})\``)
@@ -626,17 +711,19 @@ function macro(node: ASTNode, name: string, over: ASTNode, args: readonly ASTNod
 
   const items: (frame: Parameters<Run>[0]) => readonly Value[] = (frame) => {
     const value = range.run(frame)
-    if (Array.isArray(value)) return value as readonly Value[]
+    if (isList(value)) return value
     if (!isKeyedValue(value)) return unanswerable(`${quote(over)} is ${kindOf(value)}, not a list or an object`)
     const keys = Object.keys(value)
     spend(frame, 10 * keys.length)
     return keys
   }
-  const test = (run: Run, at: ASTNode): Run => (frame) => {
-    const value = run(frame)
-    if (typeof value !== 'boolean') throw notBool(at, value)
-    return value
-  }
+  const test =
+    (run: Run, at: ASTNode): Run =>
+    (frame) => {
+      const value = run(frame)
+      if (typeof value !== 'boolean') throw notBool(at, value)
+      return value
+    }
   /** Enters a round: pays for it, and sets the name. */
   const enter = (frame: Parameters<Run>[0], item: Value): void => {
     spend(frame, roundCost)

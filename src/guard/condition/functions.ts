@@ -1,7 +1,7 @@
 import { RE2JS } from 're2js'
 
 import type { Failure } from '../../core/failure.ts'
-import { isKeyedValue, kindOf, type Run, spend, unanswerable, type Value } from './run.ts'
+import { isKeyedValue, kindOf, type Run, spend, timely, unanswerable, type Value } from './run.ts'
 import { bool, double, duration, int, string, timestamp, type Type } from './type.ts'
 
 type Kind = Type['kind']
@@ -14,8 +14,9 @@ export interface Overload {
   /** Whether it is computed at load when its operands are known. */
   readonly constant?: boolean
   readonly make: (
-    operands: readonly { readonly constant?: Value }[],
-    runs: readonly Run[],
+    operands: readonly Run[],
+    /** Those that are known at load. */
+    constants: readonly (Value | undefined)[],
     fail: (operand: number, message: string) => Failure,
   ) => Run
 }
@@ -35,7 +36,7 @@ function overTexts(
   return {
     takes: count === 1 ? [text] : [text, text],
     gives,
-    make([], [first, second]) {
+    make([first, second]) {
       return (frame) => {
         const a = first?.(frame)
         const b = second === undefined ? '' : second(frame)
@@ -53,18 +54,20 @@ const scan = (a: number): number => a >> 3
 const size: Overload = {
   takes: [sized],
   gives: int,
-  make: ([], [of]) => (frame) => {
-    const value = of?.(frame)
-    if (typeof value === 'string') {
-      spend(frame, value.length >> 3)
-      return codePoints(value)
-    }
-    if (Array.isArray(value)) return value.length
-    if (value === undefined || !isKeyedValue(value)) return unanswerable(`${kindOf(value)} has no size`)
-    const keys = Object.keys(value).length
-    spend(frame, 10 * keys)
-    return keys
-  },
+  make:
+    ([of]) =>
+    (frame) => {
+      const value = of?.(frame)
+      if (typeof value === 'string') {
+        spend(frame, value.length >> 3)
+        return codePoints(value)
+      }
+      if (Array.isArray(value)) return value.length
+      if (value === undefined || !isKeyedValue(value)) return unanswerable(`${kindOf(value)} has no size`)
+      const keys = Object.keys(value).length
+      spend(frame, 10 * keys)
+      return keys
+    },
 }
 
 function codePoints(value: string): number {
@@ -84,10 +87,12 @@ const maxProgram = 1_000
 const matches: Overload = {
   takes: [text, ['string']],
   gives: bool,
-  make([, pattern], [of], fail) {
-    const source = pattern?.constant
-    if (typeof source !== 'string') throw fail(1, 'expected the pattern in quotes: one that is made when the condition runs is not allowed')
-    if (source.length > maxPattern) throw fail(1, `the pattern has more than ${maxPattern} characters: shorten or split it`)
+  make([of], [, pattern], fail) {
+    const source = pattern
+    if (typeof source !== 'string')
+      throw fail(1, 'expected the pattern in quotes: one that is made when the condition runs is not allowed')
+    if (source.length > maxPattern)
+      throw fail(1, `the pattern has more than ${maxPattern} characters: shorten or split it`)
     let compiled: RE2JS
     try {
       compiled = RE2JS.compile(source)
@@ -113,33 +118,47 @@ const toInt: Overload = {
   takes: [['int', 'double', 'string', 'dyn']],
   gives: int,
   constant: true,
-  make: ([], [of]) => (frame) => {
-    const value = of?.(frame)
-    const number = typeof value === 'number' ? Math.trunc(value) : typeof value === 'string' && decimal.test(value) ? Number(value) : NaN
-    return Number.isSafeInteger(number) ? number + 0 : unanswerable(`${kindOf(value)} that is not an exact int`)
-  },
+  make:
+    ([of]) =>
+    (frame) => {
+      const value = of?.(frame)
+      const number =
+        typeof value === 'number'
+          ? Math.trunc(value)
+          : typeof value === 'string' && decimal.test(value)
+            ? Number(value)
+            : NaN
+      return Number.isSafeInteger(number) ? number + 0 : unanswerable(`${kindOf(value)} that is not an exact int`)
+    },
 }
 
 const toDouble: Overload = {
   takes: [['int', 'double', 'string', 'dyn']],
   gives: double,
   constant: true,
-  make: ([], [of]) => (frame) => {
-    const value = of?.(frame)
-    const number = typeof value === 'number' ? value : typeof value === 'string' && decimalDouble.test(value) ? Number(value) : NaN
-    return Number.isFinite(number) ? number : unanswerable(`${kindOf(value)} that is not a finite number`)
-  },
+  make:
+    ([of]) =>
+    (frame) => {
+      const value = of?.(frame)
+      const number =
+        typeof value === 'number' ? value : typeof value === 'string' && decimalDouble.test(value) ? Number(value) : NaN
+      return Number.isFinite(number) ? number : unanswerable(`${kindOf(value)} that is not a finite number`)
+    },
 }
 
 const toText: Overload = {
   takes: [['int', 'double', 'bool', 'string', 'dyn']],
   gives: string,
   constant: true,
-  make: ([], [of]) => (frame) => {
-    const value = of?.(frame)
-    if (typeof value === 'string') return value
-    return typeof value === 'number' || typeof value === 'boolean' ? String(value) : unanswerable(`${kindOf(value)} that has no text`)
-  },
+  make:
+    ([of]) =>
+    (frame) => {
+      const value = of?.(frame)
+      if (typeof value === 'string') return value
+      return typeof value === 'number' || typeof value === 'boolean'
+        ? String(value)
+        : unanswerable(`${kindOf(value)} that has no text`)
+    },
 }
 
 const dateTime = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/
@@ -148,15 +167,26 @@ const dateTime = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z
 function readTimestamp(value: string): number {
   const found = value.length <= 40 ? dateTime.exec(value) : null
   if (found === null) return unanswerable('a time that is not RFC 3339, as in "2026-01-31T09:00:00Z"')
-  const [year, month, day, hour, minute, second] = found.slice(1, 7).map(Number) as [number, number, number, number, number, number]
+  const [year, month, day, hour, minute, second] = found.slice(1, 7).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
   const date = new Date(0)
   date.setUTCFullYear(year, month - 1, day)
   const zone = found[8] as string
   const [zoneHour, zoneMinute] = zone === 'Z' ? [0, 0] : [Number(zone.slice(1, 3)), Number(zone.slice(4, 6))]
-  const exists = date.getUTCMonth() === month - 1 && date.getUTCDate() === day && hour < 24 && minute < 60 && second < 60
+  const exists =
+    date.getUTCMonth() === month - 1 && date.getUTCDate() === day && hour < 24 && minute < 60 && second < 60
   if (!exists || zoneHour > 23 || zoneMinute > 59) return unanswerable('a time that does not exist')
   const offset = (zoneHour * 60 + zoneMinute) * 60_000 * (zone.startsWith('-') ? -1 : 1)
-  return date.setUTCHours(hour, minute, second, Math.trunc(Number(`0${found[7] ?? ''}`) * 1000)) - offset
+  return timely(
+    'timestamp',
+    date.setUTCHours(hour, minute, second, Number(`${(found[7] ?? '.').slice(1, 4)}000`.slice(0, 3))) - offset,
+  )
 }
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
@@ -166,19 +196,21 @@ function readDuration(value: string): number {
   const found = value.length <= 64 ? durationText.exec(value) : null
   if (found === null) return unanswerable('a length of time that is not written as in "90s", "15m" or "1h30m"')
   let total = 0
-  for (const [, count, unit] of (found[2] as string).matchAll(/([\d.]+)(ms|s|m|h)/g)) total += Number(count) * (units[unit as string] as number)
-  const whole = Math.round(found[1] === '-' ? -total : total)
-  return Number.isSafeInteger(whole) ? whole : unanswerable('a length of time that is too long')
+  for (const [, count, unit] of (found[2] as string).matchAll(/([\d.]+)(ms|s|m|h)/g))
+    total += Number(count) * (units[unit as string] as number)
+  return timely('duration', Math.round(found[1] === '-' ? -total : total))
 }
 
 const fromText = (gives: Type, read: (value: string) => number): Overload => ({
   takes: [text],
   gives,
   constant: true,
-  make: ([], [of]) => (frame) => {
-    const value = of?.(frame)
-    return typeof value === 'string' ? read(value) : unanswerable(`expected a string, found ${kindOf(value)}`)
-  },
+  make:
+    ([of]) =>
+    (frame) => {
+      const value = of?.(frame)
+      return typeof value === 'string' ? read(value) : unanswerable(`expected a string, found ${kindOf(value)}`)
+    },
 })
 
 const schemes = new Set(['http:', 'https:', 'ws:', 'wss:'])
@@ -192,14 +224,22 @@ const ambiguous = /[\\\s\p{Cc}]/u
  */
 function hostOf(value: string): string {
   const url = value.length <= 8_192 && !ambiguous.test(value) && URL.canParse(value) ? new URL(value) : undefined
-  if (url === undefined || !schemes.has(url.protocol) || url.username !== '' || url.password !== '' || url.hostname === '')
+  if (
+    url === undefined ||
+    !schemes.has(url.protocol) ||
+    url.username !== '' ||
+    url.password !== '' ||
+    url.hostname === ''
+  )
     return unanswerable('a URL of which the host is not plain')
   return url.hostname.replace(/\.$/, '')
 }
 
 type Clock = (date: Date) => number
 
-const clocks: Readonly<Record<string, { readonly utc: Clock; readonly part: string; readonly read: (part: string) => number }>> = {
+const clocks: Readonly<
+  Record<string, { readonly utc: Clock; readonly part: string; readonly read: (part: string) => number }>
+> = {
   getFullYear: { utc: (date) => date.getUTCFullYear(), part: 'year', read: Number },
   getMonth: { utc: (date) => date.getUTCMonth(), part: 'month', read: (part) => Number(part) - 1 },
   getDate: { utc: (date) => date.getUTCDate(), part: 'day', read: Number },
@@ -218,24 +258,30 @@ const clocks: Readonly<Record<string, { readonly utc: Clock; readonly part: stri
 function clock(name: string): Overload[] {
   const { utc, part, read } = clocks[name] as (typeof clocks)[string]
   return [
-    { takes: [['timestamp']], gives: int, make: ([], [of]) => (frame) => utc(moment(of?.(frame))) },
+    {
+      takes: [['timestamp']],
+      gives: int,
+      make:
+        ([of]) =>
+        (frame) =>
+          utc(moment(of?.(frame))),
+    },
     {
       takes: [['timestamp'], ['string']],
       gives: int,
-      make([, zone], [of], fail) {
-        if (typeof zone?.constant !== 'string') throw fail(1, 'expected a time zone in quotes, as in "Europe/Berlin"')
+      make([of], [, zone], fail) {
+        if (typeof zone !== 'string') throw fail(1, 'expected a time zone in quotes, as in "Europe/Berlin"')
         let format: Intl.DateTimeFormat
         try {
           format = new Intl.DateTimeFormat('en-US', {
-            timeZone: zone.constant,
+            timeZone: zone,
             calendar: 'gregory',
             numberingSystem: 'latn',
             hourCycle: 'h23',
-            ...{ year: 'numeric', month: 'numeric', day: 'numeric', weekday: 'short' },
-            ...{ hour: 'numeric', minute: 'numeric', second: 'numeric' },
+            [part]: part === 'weekday' ? 'short' : 'numeric',
           })
         } catch {
-          throw fail(1, `there is no time zone \`${zone.constant}\`: expected one as in "Europe/Berlin"`)
+          throw fail(1, `there is no time zone \`${zone}\`: expected one as in "Europe/Berlin"`)
         }
         return (frame) => {
           spend(frame, 1_000)
@@ -247,15 +293,15 @@ function clock(name: string): Overload[] {
   ]
 }
 
-function moment(value: Value | undefined): Date {
-  const date = new Date(value as number)
-  return Number.isNaN(date.getTime()) ? unanswerable('a time that no calendar has') : date
-}
+const moment = (value: Value | undefined): Date => new Date(timely('timestamp', value as number))
 
 const length = (unit: number): Overload => ({
   takes: [['duration']],
   gives: int,
-  make: ([], [of]) => (frame) => Math.trunc((of?.(frame) as number) / unit),
+  make:
+    ([of]) =>
+    (frame) =>
+      Math.trunc((of?.(frame) as number) / unit),
 })
 
 /** Functions that stand alone, by name: `size(x)`. */
@@ -274,12 +320,62 @@ export const functions: ReadonlyMap<string, readonly Overload[]> = new Map([
 export const methods: ReadonlyMap<string, readonly Overload[]> = new Map([
   ['size', [size]],
   ['matches', [matches]],
-  ['startsWith', [overTexts(2, bool, (_, b) => b >> 6, (a, b) => a.startsWith(b))]],
-  ['endsWith', [overTexts(2, bool, (_, b) => b >> 6, (a, b) => a.endsWith(b))]],
+  [
+    'startsWith',
+    [
+      overTexts(
+        2,
+        bool,
+        (_, b) => b >> 6,
+        (a, b) => a.startsWith(b),
+      ),
+    ],
+  ],
+  [
+    'endsWith',
+    [
+      overTexts(
+        2,
+        bool,
+        (_, b) => b >> 6,
+        (a, b) => a.endsWith(b),
+      ),
+    ],
+  ],
   // The platform's search is quadratic on texts that are made for it.
-  ['contains', [overTexts(2, bool, (a, b) => (b > a ? 0 : scan(a) + (a * b) / 32), (a, b) => a.includes(b))]],
-  ['lowerAscii', [overTexts(1, string, (a) => a, (a) => a.replace(/[A-Z]+/g, (found) => found.toLowerCase()))]],
-  ['upperAscii', [overTexts(1, string, (a) => a, (a) => a.replace(/[a-z]+/g, (found) => found.toUpperCase()))]],
+  [
+    'contains',
+    [
+      overTexts(
+        2,
+        bool,
+        (a, b) => (b > a ? 0 : scan(a) + (a * b) / 32),
+        (a, b) => a.includes(b),
+      ),
+    ],
+  ],
+  [
+    'lowerAscii',
+    [
+      overTexts(
+        1,
+        string,
+        (a) => a,
+        (a) => a.replace(/[A-Z]+/g, (found) => found.toLowerCase()),
+      ),
+    ],
+  ],
+  [
+    'upperAscii',
+    [
+      overTexts(
+        1,
+        string,
+        (a) => a,
+        (a) => a.replace(/[a-z]+/g, (found) => found.toUpperCase()),
+      ),
+    ],
+  ],
   ['trim', [overTexts(1, string, scan, (a) => a.trim())]],
   ...Object.keys(clocks)
     .filter((name) => !['getHours', 'getMinutes', 'getSeconds'].includes(name))

@@ -17,20 +17,18 @@ export type Run = (frame: Frame) => Value
 export const workLimit = 1_000_000
 /** What one round of a macro costs: 10,000 rounds and no more, however they are nested. */
 export const roundCost = 100
+/** What it costs to catch a failure: an error carries a stack trace. */
+const failureCost = 500
 export const maxText = 65_536
 export const maxList = 10_000
 
-/**
- * Why a condition has no answer. Not an Error: `||` and `exists` may catch thousands in one evaluation, and a stack
- * trace for each would be the slowest part.
- */
-export class Unanswerable {
-  readonly reason: string
+/** Why a condition has no answer. */
+export class Unanswerable extends Error {
   /** Whether nothing may absorb it: the bound on work holds for the whole condition. */
   readonly final: boolean
 
   constructor(reason: string, final = false) {
-    this.reason = reason
+    super(reason)
     this.final = final
   }
 }
@@ -41,7 +39,8 @@ export function unanswerable(reason: string): never {
 
 export function spend(frame: Frame, units: number): void {
   frame.work -= units
-  if (frame.work < 0) throw new Unanswerable('it takes more work than a condition may (large arguments, nested macros)', true)
+  if (frame.work < 0)
+    throw new Unanswerable('it takes more work than a condition may (large arguments, nested macros)', true)
 }
 
 /** Runs what may fail where another operand may make up for it; the failure is the result then. */
@@ -50,20 +49,39 @@ export function attempt(run: Run, frame: Frame): Value | Unanswerable {
     return run(frame)
   } catch (thrown) {
     if (!(thrown instanceof Unanswerable) || thrown.final) throw thrown
-    spend(frame, roundCost)
+    spend(frame, failureCost)
     return thrown
   }
 }
 
+/** Points in time, from year 1 to 9999, and lengths of time, up to 292 years, that CEL knows; in milliseconds. */
+const times = {
+  timestamp: [-62_135_596_800_000, 253_402_300_799_999],
+  duration: [-9_223_372_036_854, 9_223_372_036_854],
+} as const
+
+/** A point or length of time that CEL knows, or no answer. */
+export function timely(kind: 'timestamp' | 'duration', value: number): number {
+  const [first, last] = times[kind]
+  if (Number.isSafeInteger(value) && value >= first && value <= last) return value + 0
+  return unanswerable(
+    kind === 'timestamp' ? 'a time outside of the years 1 to 9999' : 'a length of time of more than 292 years',
+  )
+}
+
+export const isList = (value: Value): value is readonly Value[] => Array.isArray(value)
 export const isKeyedValue = (value: Value): value is Keyed =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+  typeof value === 'object' && value !== null && !isList(value)
 
 /** The type of a value as people write it, for messages. Never the value: it may be a secret. */
 export function kindOf(value: Value | undefined): string {
   if (value === undefined) return 'nothing'
   if (value === null) return 'null'
-  if (Array.isArray(value)) return 'a list'
-  return { number: 'a number', string: 'a string', boolean: 'a bool', object: 'an object' }[typeof value as 'string'] ?? 'no JSON value'
+  if (isList(value)) return 'a list'
+  return (
+    { number: 'a number', string: 'a string', boolean: 'a bool', object: 'an object' }[typeof value as 'string'] ??
+    'no JSON value'
+  )
 }
 
 /** Deep equality of JSON values. Nothing is converted: `5 == "5"` is false. */
@@ -75,20 +93,18 @@ export function equal(frame: Frame, left: Value, right: Value): boolean {
   }
   if (typeof left !== 'object' || typeof right !== 'object' || left === null || right === null) return false
   spend(frame, 5)
-  if (Array.isArray(left) || Array.isArray(right)) {
-    if (!Array.isArray(left) || !Array.isArray(right) || left.length !== right.length) return false
+  if (isList(left) || isList(right)) {
+    if (!isList(left) || !isList(right) || left.length !== right.length) return false
     for (let at = 0; at < left.length; at++) {
       spend(frame, 5)
       if (!equal(frame, left[at] as Value, right[at] as Value)) return false
     }
     return true
   }
-  const one = left as Keyed
-  const other = right as Keyed
-  const keys = Object.keys(one)
+  const keys = Object.keys(left)
   spend(frame, 10 * keys.length)
-  if (Object.keys(other).length !== keys.length) return false
-  return keys.every((key) => Object.hasOwn(other, key) && equal(frame, one[key] as Value, other[key] as Value))
+  if (Object.keys(right).length !== keys.length) return false
+  return keys.every((key) => Object.hasOwn(right, key) && equal(frame, left[key] as Value, right[key] as Value))
 }
 
 /** Below, at or above zero, as `left` is before, at or after `right`. Only values of one kind have an order. */

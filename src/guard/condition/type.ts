@@ -70,7 +70,15 @@ export function variables(types: ScopeTypes): ReadonlyMap<string, Type> {
   return new Map<string, Type>([
     ['args', isKeyed(args) ? args : mapOf(dyn)],
     ['session', sessionType(types.facts)],
-    ['flow', object(new Map([['untrusted', bool], ['private', bool]]))],
+    [
+      'flow',
+      object(
+        new Map([
+          ['untrusted', bool],
+          ['private', bool],
+        ]),
+      ),
+    ],
     ['now', timestamp],
   ])
 }
@@ -86,11 +94,19 @@ const factTypes: Readonly<Record<FactType, Type>> = {
 }
 
 function sessionType(facts: Readonly<Record<string, FactType>>): Type {
-  const fields = new Map<string, Type>([['id', string], ['agent', string], ['behalf', string], ['depth', int]])
+  const fields = new Map<string, Type>([
+    ['id', string],
+    ['agent', string],
+    ['behalf', string],
+    ['depth', int],
+  ])
   for (const [name, kind] of Object.entries(facts)) {
     if (fields.has(name)) throw new Failure('invalid', `fact \`${name}\` has the name of a built-in: rename it`)
     if (!Object.hasOwn(factTypes, kind))
-      throw new Failure('invalid', `fact \`${name}\` has type \`${kind}\`: expected ${Object.keys(factTypes).join(', ')}`)
+      throw new Failure(
+        'invalid',
+        `fact \`${name}\` has type \`${kind}\`: expected ${Object.keys(factTypes).join(', ')}`,
+      )
     fields.set(name, factTypes[kind])
   }
   return object(fields)
@@ -106,7 +122,16 @@ const object = (fields: ReadonlyMap<string, Type>): Type => ({
 const maxParts = 64
 
 /** Keywords under which fields may be declared that `properties` does not show, so that no name can be called wrong. */
-const elsewhere = ['anyOf', 'oneOf', 'if', 'then', 'else', 'dependentSchemas', 'patternProperties', '$dynamicRef'] as const
+const elsewhere = [
+  'anyOf',
+  'oneOf',
+  'if',
+  'then',
+  'else',
+  'dependentSchemas',
+  'patternProperties',
+  '$dynamicRef',
+] as const
 
 /**
  * The type of the values that a JSON Schema (2020-12) describes; `dyn` for what a type cannot say.
@@ -145,7 +170,8 @@ function typeOfObject(parts: readonly JsonObject[], root: JsonObject, open: bool
   const declared = new Map<string, Json[]>()
   for (const { properties } of parts)
     if (isObject(properties))
-      for (const [name, schema] of Object.entries(properties)) declared.set(name, [...(declared.get(name) ?? []), schema])
+      for (const [name, schema] of Object.entries(properties))
+        declared.set(name, [...(declared.get(name) ?? []), schema])
   const rests = parts
     .flatMap(({ additionalProperties, unevaluatedProperties }) => [additionalProperties, unevaluatedProperties])
     .filter((rest) => rest !== undefined)
@@ -158,7 +184,8 @@ function typeOfObject(parts: readonly JsonObject[], root: JsonObject, open: bool
     names: [...declared.keys()],
     field(name) {
       const schemas = declared.get(name)
-      if (schemas !== undefined) return typeOfSchema(schemas.length === 1 ? (schemas[0] as Json) : { allOf: schemas }, root)
+      if (schemas !== undefined)
+        return typeOfSchema(schemas.length === 1 ? (schemas[0] as Json) : { allOf: schemas }, root)
       // JSON Schema lets undeclared names pass unless told otherwise, but a rule that reads one is a slip of the pen:
       // only a schema that speaks of further names makes them readable.
       return open || (rests.length > 0 && !closed) ? rest : undefined
