@@ -13,7 +13,10 @@ export function auditRoutes({ audit }: ControlPorts): readonly Route[] {
   return [
     route('GET', '/v1/audit', who, async ({ query }) => {
       const cursor = query.get('cursor')
-      return audit.search(filterOf(query), { limit: count(query, 'limit', 50, 500), ...(cursor === null ? {} : { cursor }) })
+      return audit.search(filterOf(query), {
+        limit: count(query, 'limit', 50, 500),
+        ...(cursor === null ? {} : { cursor }),
+      })
     }),
     route('GET', '/v1/audit/checkpoint', who, async () => ({ checkpoint: await audit.checkpoint() })),
     route('GET', '/v1/audit/tail', who, async ({ response, signal }) => {

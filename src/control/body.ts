@@ -6,13 +6,22 @@ import type { JsonObject } from '../core/json.ts'
 export function readBody<T>(schema: z.ZodType<T>, body: JsonObject): T {
   const read = schema.safeParse(body)
   if (read.success) return read.data
-  throw new Failure('invalid', read.error.issues.map(({ path, message }) => `${path.join('.') || 'body'}: ${message}`).join('; '))
+  throw new Failure(
+    'invalid',
+    read.error.issues.map(({ path, message }) => `${path.join('.') || 'body'}: ${message}`).join('; '),
+  )
 }
 
 export const name = z.string().min(1).max(200)
 export const reason = z.string().max(2_000).optional()
-export const seconds = z.number().positive().max(366 * 86_400)
-export const facts = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.array(z.string()), z.array(z.number())]))
+export const seconds = z
+  .number()
+  .positive()
+  .max(366 * 86_400)
+export const facts = z.record(
+  z.string(),
+  z.union([z.string(), z.number(), z.boolean(), z.array(z.string()), z.array(z.number())]),
+)
 export const jsonObject = z.record(z.string(), z.json()) as unknown as z.ZodType<JsonObject>
 
 /** A whole number of a query, between 1 and `most`. */

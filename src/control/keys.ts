@@ -8,7 +8,15 @@ import { route } from './router.ts'
 import type { Route } from './router.ts'
 import type { IssuedKey, IssueKey, KeyView } from './wire.ts'
 
-const issueBody: z.ZodType<IssueKey> = z.strictObject({ holder: name, lasts: seconds.optional(), rotate: z.number().min(0).max(30 * 86_400).optional() })
+const issueBody: z.ZodType<IssueKey> = z.strictObject({
+  holder: name,
+  lasts: seconds.optional(),
+  rotate: z
+    .number()
+    .min(0)
+    .max(30 * 86_400)
+    .optional(),
+})
 
 export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly Route[] {
   return [
@@ -19,7 +27,10 @@ export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly R
         ? policies.current().policy.agents.has(holder.slice('agent:'.length))
         : callers(holder) !== undefined
       if (!known)
-        throw new Failure('not_found', `configuration knows no \`${holder}\`: expected \`agent:\`, \`person:\` or \`service:\` and a name from it`)
+        throw new Failure(
+          'not_found',
+          `configuration knows no \`${holder}\`: expected \`agent:\`, \`person:\` or \`service:\` and a name from it`,
+        )
       const options = lasts === undefined ? {} : { lasts: lasts * 1000 }
       const { key, text } =
         rotate === undefined

@@ -57,7 +57,11 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
       decision,
       steps,
       policy: policies.current().policy.digest,
-      ...(event === undefined ? {} : { then: { policy: text(event['policy']), decision: text(event['decision']), because: text(event['because']) } }),
+      ...(event === undefined
+        ? {}
+        : {
+            then: { policy: text(event['policy']), decision: text(event['decision']), because: text(event['because']) },
+          }),
     }
   }
 
@@ -104,7 +108,11 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
     route('POST', '/v1/explain', ['admin', 'auditor', 'approver'], ({ body }) => explain(readBody(explainBody, body))),
     route('POST', '/v1/reload', ['admin'], ({ caller }) => reload(callerName(caller))),
     route('GET', '/v1/policies', ['admin', 'auditor'], async ({ query }) => ({
-      policies: (await versions.list(count(query, 'limit', 50, 500))).map(({ digest, loadedAt, loadedBy }) => ({ digest, loadedAt, loadedBy })),
+      policies: (await versions.list(count(query, 'limit', 50, 500))).map(({ digest, loadedAt, loadedBy }) => ({
+        digest,
+        loadedAt,
+        loadedBy,
+      })),
     })),
     route('GET', '/v1/policies/:digest', ['admin', 'auditor'], async ({ params }) => {
       const version = await versions.get(params['digest']!)

@@ -68,7 +68,10 @@ export async function dispatch(
   })
   const found = fitting.find(({ candidate }) => candidate.method === request.method)
   if (found === undefined)
-    throw new Failure('not_found', fitting.length === 0 ? `there is nothing at ${url.pathname}` : `${url.pathname} takes no ${request.method}`)
+    throw new Failure(
+      'not_found',
+      fitting.length === 0 ? `there is nothing at ${url.pathname}` : `${url.pathname} takes no ${request.method}`,
+    )
   const { candidate, params } = found
   if (!hasRole(caller, ...candidate.roles) && !(candidate.services === true && caller.kind === 'service'))
     throw new Failure('forbidden', `this needs the role ${candidate.roles.join(' or ')}`)
@@ -76,7 +79,14 @@ export async function dispatch(
   const leave = new AbortController()
   response.once('close', () => leave.abort())
   const body = request.method === 'POST' ? await readBody(request) : {}
-  const answer = await candidate.handle({ caller, params, query: url.searchParams, body, signal: leave.signal, response })
+  const answer = await candidate.handle({
+    caller,
+    params,
+    query: url.searchParams,
+    body,
+    signal: leave.signal,
+    response,
+  })
   if (answer !== undefined) send(response, 200, answer)
 }
 
@@ -94,7 +104,11 @@ export function send(response: ServerResponse, status: number, value: unknown): 
 
 /** Sends values as they come, as server-sent events, until the caller leaves. A slow reader holds nobody else up. */
 export function sendEvents(response: ServerResponse): (event: string, value: unknown) => void {
-  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+  response.writeHead(200, {
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no',
+  })
   response.flushHeaders()
   const beat = setInterval(() => response.write(': still here\n\n'), 15_000)
   response.once('close', () => clearInterval(beat))
@@ -135,6 +149,7 @@ async function readBody(request: IncomingMessage): Promise<JsonObject> {
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
     throw new Failure('invalid', 'expected a body with `content-type: application/json`')
   const body: Json = parseJson(Buffer.concat(chunks), limits)
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new Failure('invalid', 'expected a JSON object')
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw new Failure('invalid', 'expected a JSON object')
   return body as JsonObject
 }

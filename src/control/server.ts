@@ -37,7 +37,8 @@ export function createControl(ports: ControlPorts, { hosts, report }: ControlSet
       'GET',
       '/v1/status',
       ['admin', 'approver', 'auditor'],
-      async ({ caller }) => ports.status(caller, (await ports.approvals.list({ states: ['pending'], limit: 500 })).length),
+      async ({ caller }) =>
+        ports.status(caller, (await ports.approvals.list({ states: ['pending'], limit: 500 })).length),
       true,
     ),
   ]
@@ -50,7 +51,10 @@ export function createControl(ports: ControlPorts, { hosts, report }: ControlSet
     const key = text === undefined ? undefined : await ports.keys.verify(text)
     const caller = key === undefined ? undefined : ports.callers(key.holder)
     if (caller === undefined)
-      throw new Failure('unauthenticated', 'expected `Authorization: Bearer` with the key of a person or service of the configuration')
+      throw new Failure(
+        'unauthenticated',
+        'expected `Authorization: Bearer` with the key of a person or service of the configuration',
+      )
     return caller
   }
 

@@ -11,9 +11,15 @@ import type { SessionView, StartedSession, StartSession } from './wire.ts'
 
 const startSession: z.ZodType<StartSession> = z.strictObject({
   agent: name,
-  behalf: z.string().regex(/^[\x21-\x7e]{1,200}$/, 'printable ASCII without spaces').optional(),
+  behalf: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,200}$/, 'printable ASCII without spaces')
+    .optional(),
   facts: facts.optional(),
-  only: z.array(z.union([name, z.strictObject({ do: name, when: z.string().max(4_000).optional() })])).max(200).optional(),
+  only: z
+    .array(z.union([name, z.strictObject({ do: name, when: z.string().max(4_000).optional() })]))
+    .max(200)
+    .optional(),
   limits: z.record(z.string(), z.string().max(50)).optional(),
   lasts: seconds.optional(),
   token: z.enum(['opaque', 'jwt']).optional(),
@@ -35,7 +41,9 @@ export function sessionRoutes({ sessions, tokens }: ControlPorts): readonly Rout
           behalf: behalf ?? callerName(caller),
           startedBy: callerName(caller),
           ...(given === undefined ? {} : { facts: given }),
-          ...(only === undefined ? {} : { only: only.map((each) => (typeof each === 'string' ? { do: each } : withoutUndefined(each))) }),
+          ...(only === undefined
+            ? {}
+            : { only: only.map((each) => (typeof each === 'string' ? { do: each } : withoutUndefined(each))) }),
           ...(limits === undefined ? {} : { limits }),
           ...(lasts === undefined ? {} : { lasts: lasts * 1000 }),
           ...(opaque === undefined ? {} : { tokenDigest: sha256(opaque) }),
@@ -46,7 +54,10 @@ export function sessionRoutes({ sessions, tokens }: ControlPorts): readonly Rout
       true,
     ),
     route('GET', '/v1/sessions', ['admin', 'approver', 'auditor'], async () => ({
-      sessions: [...sessions.live()].sort((a, b) => b.startedAt - a.startedAt).slice(0, 500).map(view),
+      sessions: [...sessions.live()]
+        .sort((a, b) => b.startedAt - a.startedAt)
+        .slice(0, 500)
+        .map(view),
     })),
     route(
       'DELETE',

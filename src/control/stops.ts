@@ -28,7 +28,9 @@ export function stopRoutes({ sessions, stopStore, policies }: ControlPorts): rea
       if (!(await sessions.lift(target, callerName(caller)))) throw new Failure('not_found', `${target} is not stopped`)
       return { revived: target }
     }),
-    route('GET', '/v1/stops', ['admin', 'approver', 'auditor'], async (): Promise<StopsView> => ({ stops: await stopStore.list() })),
+    route('GET', '/v1/stops', ['admin', 'approver', 'auditor'], async (): Promise<StopsView> => ({
+      stops: await stopStore.list(),
+    })),
   ]
 
   /** A session that a key started would only be started again: its key is stopped with it. */

@@ -19,7 +19,12 @@ export interface Status {
   readonly startedAt: number
   readonly agents: { readonly url: string }
   readonly people: { readonly url: string }
-  readonly policy: { readonly digest: string; readonly file: string; readonly loadedAt: number; readonly warnings: readonly string[] }
+  readonly policy: {
+    readonly digest: string
+    readonly file: string
+    readonly loadedAt: number
+    readonly warnings: readonly string[]
+  }
   readonly audit: AuditHealth & { readonly name: string }
   readonly sessions: number
   readonly pending: number

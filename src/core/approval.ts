@@ -80,7 +80,10 @@ export function answered(approval: Approval, answer: Answer): Approval {
   if (standing.answers.some(({ by }) => by === answer.by))
     throw new Failure('conflict', `${answer.by} has answered ${approval.id} already`)
   if (!standing.ask.self && isRequester(standing, answer.by))
-    throw new Failure('forbidden', `${answer.by} asked for this through an agent: somebody else has to answer ${approval.id}`)
+    throw new Failure(
+      'forbidden',
+      `${answer.by} asked for this through an agent: somebody else has to answer ${approval.id}`,
+    )
   if (!standing.ask.needs.some((need) => counts(need, answer)))
     throw new Failure('forbidden', `${approval.id} is for ${standing.ask.needs.map(needInWords).join(' and ')}`)
 

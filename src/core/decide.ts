@@ -94,7 +94,10 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   if (action.barred !== undefined) return deny(action.barred.code, action.barred.because)
   if (action.problems.length > 0) {
     trace({ what: 'schema', result: 'refused', note: action.problems[0]?.message })
-    return deny('invalid_arguments', action.problems.map(({ path, message }) => `${path || '/'}: ${message}`).join('; '))
+    return deny(
+      'invalid_arguments',
+      action.problems.map(({ path, message }) => `${path || '/'}: ${message}`).join('; '),
+    )
   }
 
   const worst = [...byLink, decideLimits(action, facts, now, trace)].reduce(stricter)
@@ -137,14 +140,22 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
     const own = (limit: Limit, owner: string, whose: string): void => {
       const ofSession = limit.per === 'session' || limit.measure === 'repeats'
       const key = counterKey(ofSession ? `session:${session.id}:${owner}` : owner, limit)
-      applied.push({ limit, key: limit.measure === 'repeats' ? `${key}:${action.permission}:${argsDigest}` : key, whose })
+      applied.push({
+        limit,
+        key: limit.measure === 'repeats' ? `${key}:${action.permission}:${argsDigest}` : key,
+        whose,
+      })
     }
     for (const limit of agent?.limits ?? []) own(limit, `agent:${session.agent}`, `agent ${session.agent}`)
     for (const limit of limits) own(limit, `session:${session.id}`, 'this session')
     for (const held of holds)
       for (const entry of held.find(action.permission, action.effect))
         for (const limit of entry.limits)
-          own(limit, `entry:${session.agent}:${entry.pattern.source}`, `${action.permission} for agent ${session.agent}`)
+          own(
+            limit,
+            `entry:${session.agent}:${entry.pattern.source}`,
+            `${action.permission} for agent ${session.agent}`,
+          )
   }
   return applied
 }
@@ -158,7 +169,13 @@ export function scopeOf(link: Link, action: Pick<Action, 'args'>, label: Label, 
   const { session, depth } = link
   return {
     args: action.args,
-    session: { ...session.facts, id: session.id, agent: session.agent, behalf: session.behalf, depth } as Scope['session'],
+    session: {
+      ...session.facts,
+      id: session.id,
+      agent: session.agent,
+      behalf: session.behalf,
+      depth,
+    } as Scope['session'],
     flow: { untrusted: label.trust === 'untrusted', private: label.readers === 'private' },
     now,
   }
@@ -178,7 +195,8 @@ const deny = (code: RefusalCode, because: string, rules: readonly string[] = [],
 function endOf(chain: readonly Link[], now: number): string | undefined {
   if (chain.length === 0) return 'there is no such session'
   for (const { session } of chain) {
-    const whose = session === chain.at(-1)!.session ? 'this session' : `the session of ${session.agent} that it was made from`
+    const whose =
+      session === chain.at(-1)!.session ? 'this session' : `the session of ${session.agent} that it was made from`
     if (session.endedAt !== undefined) return `${whose} was ended: ${session.endedBecause ?? 'no reason given'}`
     if (now >= session.deadline) return `${whose} reached its deadline`
   }
@@ -210,7 +228,12 @@ function judgeLink(link: Link, action: Action, facts: Facts, now: number, trace:
     const held = matching(entries, scope, trace)
     if ('kind' in held) return held
     if (held.matched.length === 0)
-      return deny('denied', unmet(held.failed), held.failed.map(({ id }) => id), 'no condition of an entry holds')
+      return deny(
+        'denied',
+        unmet(held.failed),
+        held.failed.map(({ id }) => id),
+        'no condition of an entry holds',
+      )
     for (const entry of held.matched) {
       const { ask, id } = entry
       verdict = stricter(
@@ -231,18 +254,29 @@ function judgeLink(link: Link, action: Action, facts: Facts, now: number, trace:
       verdict,
       kind === 'deny'
         ? deny('denied', because ?? `a rule forbids ${permission}`, [id])
-        : { kind, rules: [id], because: because ?? `a rule asks a person about ${permission}`, ask: ask ?? facts.policy.defaultAsk },
+        : {
+            kind,
+            rules: [id],
+            because: because ?? `a rule asks a person about ${permission}`,
+            ask: ask ?? facts.policy.defaultAsk,
+          },
     )
 
   const byDefault = defaultQuestion(agent, action, facts.label, asksNever)
   if (byDefault === undefined) return verdict
   if (verdict.kind === 'ask') return verdict
-  return stricter(verdict, { kind: 'ask', rules: [byDefault.rule], because: byDefault.because, ask: facts.policy.defaultAsk })
+  return stricter(verdict, {
+    kind: 'ask',
+    rules: [byDefault.rule],
+    because: byDefault.because,
+    ask: facts.policy.defaultAsk,
+  })
 }
 
 const notThere = 'there is no such operation'
 
-const isOver = (agents: ReadonlySet<string> | undefined, agent: string): boolean => agents === undefined || agents.has(agent)
+const isOver = (agents: ReadonlySet<string> | undefined, agent: string): boolean =>
+  agents === undefined || agents.has(agent)
 
 /** Questions that stand without being written. */
 function defaultQuestion(agent: AgentPolicy, action: Action, label: Label, asksNever: boolean) {
@@ -275,7 +309,12 @@ function matching<T extends { readonly id: string; readonly when?: Condition }>(
     } catch (thrown) {
       const detail = `${candidate.when.source}: ${thrown instanceof Error ? thrown.message : 'failed'}`
       trace({ what: candidate.id, result: 'failed', note: detail })
-      broken ??= deny('denied', `a condition could not be evaluated${named(candidate.when.reads)}`, [candidate.id], detail)
+      broken ??= deny(
+        'denied',
+        `a condition could not be evaluated${named(candidate.when.reads)}`,
+        [candidate.id],
+        detail,
+      )
     }
   }
   return broken ?? { matched, failed }
@@ -312,7 +351,13 @@ export function limitReached(limit: Limit, whose: string, retryAt: number | unde
     limit.measure === 'repeats'
       ? `the same call with the same arguments was made too often (${limit.source}): do something else`
       : `the limit of ${limit.source} ${limit.measure} of ${whose} is reached`
-  return { kind: 'deny', code: 'limited', rules: [`limit:${limit.measure}`], because, ...(retryAt === undefined ? {} : { retryAt }) }
+  return {
+    kind: 'deny',
+    code: 'limited',
+    rules: [`limit:${limit.measure}`],
+    because,
+    ...(retryAt === undefined ? {} : { retryAt }),
+  }
 }
 
 const lasts = ({ retryAt }: Denied): number => retryAt ?? Infinity
@@ -329,8 +374,14 @@ function stricter(a: Decision, b: Decision): Decision {
       ask: bothAsks(a.ask, b.ask),
     }
   if (a.kind === 'allow' && b.kind === 'allow') {
-    const would = a.would === undefined ? b.would : b.would === undefined ? a.would : (stricter(a.would, b.would) as Refused)
-    return { kind: 'allow', rules: [...new Set([...a.rules, ...b.rules])], because: a.because, ...(would ? { would } : {}) }
+    const would =
+      a.would === undefined ? b.would : b.would === undefined ? a.would : (stricter(a.would, b.would) as Refused)
+    return {
+      kind: 'allow',
+      rules: [...new Set([...a.rules, ...b.rules])],
+      because: a.because,
+      ...(would ? { would } : {}),
+    }
   }
   return severity[b.kind] > severity[a.kind] ? b : a
 }

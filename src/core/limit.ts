@@ -94,7 +94,8 @@ const form: Readonly<Record<Measure, string>> = {
 export function parseLimit(measure: Measure, text: string | number): Limit {
   const source = String(text).trim()
   const parts = /^(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)(?:\/(?:(\d{1,4}) ?)?([a-z]+))?$/.exec(source)
-  const wrong = (): Failure => new Failure('invalid', `\`${source}\` is no limit of ${measure}: expected ${form[measure]}`)
+  const wrong = (): Failure =>
+    new Failure('invalid', `\`${source}\` is no limit of ${measure}: expected ${form[measure]}`)
   if (parts === null) throw wrong()
   const unit = units[measure][parts[2] ?? '']
   if (unit === undefined) throw wrong()

@@ -1,5 +1,14 @@
 import { isOpen, needInWords } from '../core/approval.ts'
-import type { Answer, Approval, ApprovalId, ApprovalState, ApprovalStore, Ask, ChainLink, VoidFilter } from '../core/approval.ts'
+import type {
+  Answer,
+  Approval,
+  ApprovalId,
+  ApprovalState,
+  ApprovalStore,
+  Ask,
+  ChainLink,
+  VoidFilter,
+} from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
 import type { Facts } from '../core/decide.ts'
 import { Failure } from '../core/failure.ts'
@@ -91,7 +100,10 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
     const same = standing.find((approval) => approval.binding === binding && now < approval.expiresAt)
     if (same !== undefined) return same
     if (standing.filter(({ chain }) => chain.at(-1)!.session === session).length >= mostOpen)
-      throw new Failure('limited', `${mostOpen} questions of this session wait for people already: wait for an answer first`)
+      throw new Failure(
+        'limited',
+        `${mostOpen} questions of this session wait for people already: wait for an answer first`,
+      )
     const id = randomId('appr')
     const approval = await store.open(
       { ...question, id, binding, state: 'pending', openedAt: now, expiresAt: now + question.ask.within, answers: [] },
@@ -112,10 +124,13 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
   function settled(id: ApprovalId, signal: AbortSignal): Promise<Approval> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
-        store.get(id).then(
-          (approval) => (approval === undefined ? reject(new Failure('not_found', `there is no ${id}`)) : finish(approval)),
-          reject,
-        )
+        store
+          .get(id)
+          .then(
+            (approval) =>
+              approval === undefined ? reject(new Failure('not_found', `there is no ${id}`)) : finish(approval),
+            reject,
+          )
       }
       const finish = (approval: Approval): void => {
         if (approval.state === 'pending' && !signal.aborted) return
@@ -133,11 +148,17 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
     })
   }
 
-  async function answer(id: ApprovalId, person: Person, verdict: Answer['verdict'], reason?: string): Promise<Approval> {
+  async function answer(
+    id: ApprovalId,
+    person: Person,
+    verdict: Answer['verdict'],
+    reason?: string,
+  ): Promise<Approval> {
     const by = callerName(person)
     if (!person.roles.includes('approver') && !person.roles.includes('admin'))
       throw new Failure('forbidden', `${person.name} is no approver`)
-    if (reason !== undefined && reason.length > 2_000) throw new Failure('too_large', 'a reason has at most 2,000 characters')
+    if (reason !== undefined && reason.length > 2_000)
+      throw new Failure('too_large', 'a reason has at most 2,000 characters')
     const given: Answer = { by, verdict, at: clock(), teams: person.teams, ...(reason === undefined ? {} : { reason }) }
     const approval = await store.answer(id, given)
     return changed(approval, 'approval.answer', { by, verdict, ...(reason === undefined ? {} : { reason }) })

@@ -17,8 +17,11 @@ export interface TrustedIssuer {
   readonly audience: string
   readonly algorithms: readonly string[]
   readonly keys: JWTVerifyGetKey
-  /** The first whose claims are all as written is the agent. */
-  readonly agents: readonly { readonly agent: string; readonly claims: Readonly<Record<string, string | number | boolean>> }[]
+  /** The one whose claims are all as written is the agent; a token that fits several fits none. */
+  readonly agents: readonly {
+    readonly agent: string
+    readonly claims: Readonly<Record<string, string | number | boolean>>
+  }[]
 }
 
 export interface Authenticate {
@@ -101,7 +104,9 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
   }
 
   async function startFor(holder: Holder): Promise<SessionId> {
-    const before = sessions.live().find((session) => session.startedBy === holder.startedBy && session.endedAt === undefined)
+    const before = sessions
+      .live()
+      .find((session) => session.startedBy === holder.startedBy && session.endedAt === undefined)
     if (before !== undefined && clock() < before.deadline) return before.id
     const lasts = holder.endsAt === undefined ? undefined : holder.endsAt - clock()
     const { agent, behalf, startedBy } = holder
@@ -143,8 +148,11 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
         currentDate: new Date(clock()),
         requiredClaims: ['exp', 'sub'],
       })
-      const match = issuer.agents.find(({ claims }) => Object.entries(claims).every(([name, value]) => payload[name] === value))
-      if (match === undefined) return undefined
+      const matches = issuer.agents.filter(({ claims }) =>
+        Object.entries(claims).every(([name, value]) => Object.hasOwn(payload, name) && payload[name] === value),
+      )
+      const [match] = matches
+      if (match === undefined || matches.length > 1) return undefined
       return {
         holder: {
           agent: match.agent,
@@ -161,4 +169,7 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
   }
 }
 
-const refused = new Failure('unauthenticated', 'this credential is unknown, or its session is over: ask whoever started you for a new one')
+const refused = new Failure(
+  'unauthenticated',
+  'this credential is unknown, or its session is over: ask whoever started you for a new one',
+)

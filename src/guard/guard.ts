@@ -69,7 +69,12 @@ export interface Guard {
    * `perform` gets a signal that cuts it when the session ends or the caller leaves. A refusal is a value; fails with
    * `unavailable` when the record can't be written, `cancelled` when it was cut, or as `perform` failed.
    */
-  run<T>(action: Action, perform: (signal: AbortSignal) => Promise<Performed<T>>, hold: Hold, caller: AbortSignal): Promise<Outcome<T>>
+  run<T>(
+    action: Action,
+    perform: (signal: AbortSignal) => Promise<Performed<T>>,
+    hold: Hold,
+    caller: AbortSignal,
+  ): Promise<Outcome<T>>
   /** What would be decided now, with every step told to `trace`. Nothing is counted, asked or performed. */
   explain(action: Action, trace?: Trace): Decision
   /** The same for sessions that are not there: as if each had been started from the one before. */
@@ -139,12 +144,18 @@ export function createGuard(ports: GuardPorts): Guard {
     if (decision.kind === 'ask') {
       const question = questionOf(action, facts, decision)
       const approval = await answerTo(question, hold, cut)
-      if (approval.state !== 'approved') return { refusal: await refuseUnanswered(action, argsDigest, decision, approval) }
+      if (approval.state !== 'approved')
+        return { refusal: await refuseUnanswered(action, argsDigest, decision, approval) }
       // Afresh, with the answer as one more fact: a grant may have ended while a person thought.
       facts = { ...factsOf(action, argsDigest), approval }
       decision = decideOrDeny(action, facts)
       if (decision.kind === 'ask')
-        decision = { kind: 'deny', code: 'denied', rules: decision.rules, because: 'the policy changed meanwhile: repeat the call' }
+        decision = {
+          kind: 'deny',
+          code: 'denied',
+          rules: decision.rules,
+          because: 'the policy changed meanwhile: repeat the call',
+        }
     }
     if (decision.kind === 'deny') return { refusal: await refuse(action, argsDigest, decision) }
     if (decision.approval !== undefined) {
@@ -157,7 +168,8 @@ export function createGuard(ports: GuardPorts): Guard {
     const charges = limits.map((applied) => ({ applied, cost: costAtStart(applied.limit) }))
     const observed = decision.would?.kind === 'deny' && decision.would.code === 'limited'
     const full = observed ? void counters.add(charges) : counters.take(charges)
-    if (full !== undefined) return { refusal: await refuse(action, argsDigest, limitReached(full.limit, full.whose, undefined)) }
+    if (full !== undefined)
+      return { refusal: await refuse(action, argsDigest, limitReached(full.limit, full.whose, undefined)) }
     return { decision, limits }
   }
 
@@ -182,7 +194,12 @@ export function createGuard(ports: GuardPorts): Guard {
       return undefined
     } catch (thrown) {
       if (Failure.from(thrown).code !== 'conflict') throw thrown
-      return { kind: 'deny', code: 'denied', rules: [`approval:${id}`], because: `${id} was used already: it lets one call happen once` }
+      return {
+        kind: 'deny',
+        code: 'denied',
+        rules: [`approval:${id}`],
+        because: `${id} was used already: it lets one call happen once`,
+      }
     }
   }
 
@@ -224,7 +241,14 @@ export function createGuard(ports: GuardPorts): Guard {
     counters.add(
       limits.flatMap((applied) => {
         const { measure } = applied.limit
-        const cost = measure === 'bytes' ? performed.bytes : measure === 'tokens' ? performed.tokens : measure === 'spend' ? performed.spend : 0
+        const cost =
+          measure === 'bytes'
+            ? performed.bytes
+            : measure === 'tokens'
+              ? performed.tokens
+              : measure === 'spend'
+                ? performed.spend
+                : 0
         return cost === undefined || cost === 0 ? [] : [{ applied, cost }]
       }),
     )
@@ -308,7 +332,13 @@ export function createGuard(ports: GuardPorts): Guard {
       return decide(action, facts, clock())
     } catch (thrown) {
       const detail = thrown instanceof Error ? thrown.message : 'failed'
-      return { kind: 'deny', code: 'denied', rules: ['default:undecidable'], because: 'this could not be decided', detail }
+      return {
+        kind: 'deny',
+        code: 'denied',
+        rules: ['default:undecidable'],
+        because: 'this could not be decided',
+        detail,
+      }
     }
   }
 
@@ -324,7 +354,12 @@ export function createGuard(ports: GuardPorts): Guard {
 
   const agentOf = (session: string): string => sessions.get(session)?.agent ?? ''
 
-  async function edit(id: string, args: JsonObject, person: Parameters<Approvals['answer']>[1], reason?: string): Promise<Approval> {
+  async function edit(
+    id: string,
+    args: JsonObject,
+    person: Parameters<Approvals['answer']>[1],
+    reason?: string,
+  ): Promise<Approval> {
     const old = await approvals.get(id)
     if (old === undefined) throw new Failure('not_found', `there is no ${id}`)
     if (old.state !== 'pending') throw new Failure('conflict', `${id} is ${old.state}`)

@@ -30,7 +30,10 @@ export function createKeys(store: KeyStore, audit: Pick<AuditLog, 'append'>, clo
   async function issue(holder: string, by: string, options: { readonly lasts?: number } = {}): Promise<NewKey> {
     const kind = holderForm.exec(holder)?.[1] as keyof typeof keyPrefix | undefined
     if (kind === undefined)
-      throw new Failure('invalid', `\`${holder}\` can't hold a key: expected \`agent:\`, \`person:\` or \`service:\` and a name`)
+      throw new Failure(
+        'invalid',
+        `\`${holder}\` can't hold a key: expected \`agent:\`, \`person:\` or \`service:\` and a name`,
+      )
     const text = randomToken(keyPrefix[kind])
     const at = clock()
     const key: Key = {
@@ -40,12 +43,24 @@ export function createKeys(store: KeyStore, audit: Pick<AuditLog, 'append'>, clo
       createdAt: at,
       ...(options.lasts === undefined ? {} : { endsAt: at + options.lasts, endedBecause: 'expired' }),
     }
-    await audit.append({ type: 'key.issue', at, key: key.id, holder, by, ...(key.endsAt ? { endsAt: key.endsAt } : {}) }).done
+    await audit.append({
+      type: 'key.issue',
+      at,
+      key: key.id,
+      holder,
+      by,
+      ...(key.endsAt ? { endsAt: key.endsAt } : {}),
+    }).done
     await store.add(key)
     return { key, text }
   }
 
-  async function rotate(holder: string, by: string, overlap: number, options: { readonly lasts?: number } = {}): Promise<NewKey> {
+  async function rotate(
+    holder: string,
+    by: string,
+    overlap: number,
+    options: { readonly lasts?: number } = {},
+  ): Promise<NewKey> {
     const old = (await store.list(holder)).filter((key) => holds(key))
     const fresh = await issue(holder, by, options)
     for (const key of old) await endKey(key.id, clock() + overlap, by, `rotated to ${fresh.key.id}`)

@@ -158,10 +158,14 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     if (barred !== undefined) throw new Failure('forbidden', barred)
     const links = chain(lender)
     if (links.length >= policy.delegation.depth)
-      throw new Failure('forbidden', `a chain of sessions has at most ${policy.delegation.depth} of them; this one is that long`)
+      throw new Failure(
+        'forbidden',
+        `a chain of sessions has at most ${policy.delegation.depth} of them; this one is that long`,
+      )
     if (parent.children.size >= mostChildren)
       throw new Failure('limited', `a session may have ${mostChildren} live sessions made from it; end some first`)
-    if (!policy.agents.has(request.agent)) throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
+    if (!policy.agents.has(request.agent))
+      throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
     const lent = policy.agents.get(parent.session.agent)?.lends.get(request.agent)
     if (lent === undefined) throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
     checkRequest(request, policy.facts, policies.current())
@@ -227,10 +231,15 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
 
   async function stop(target: string, because: string, by: string): Promise<number> {
     if (target !== 'all' && !/^(agent|key):/.test(target))
-      throw new Failure('invalid', `\`${target}\` can't be stopped: expected \`all\`, \`agent:<name>\` or a session's id`)
+      throw new Failure(
+        'invalid',
+        `\`${target}\` can't be stopped: expected \`all\`, \`agent:<name>\` or a session's id`,
+      )
     stopped.add(target)
     const at = clock()
-    const matching = [...live.values()].filter(({ session }) => targets(target, session)).map(({ session }) => session.id)
+    const matching = [...live.values()]
+      .filter(({ session }) => targets(target, session))
+      .map(({ session }) => session.id)
     const ending = end(matching, because, by)
     await stopStore.add({ target, by, because, at })
     await audit.append({ type: 'stop', at, target, by, because }).done
@@ -316,7 +325,12 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   async function sweep(): Promise<void> {
     const now = clock()
     const over = [...live.values()].filter(({ session }) => session.endedAt === undefined && now >= session.deadline)
-    if (over.length > 0) await end(over.map(({ session }) => session.id), 'its deadline was reached', 'clock')
+    if (over.length > 0)
+      await end(
+        over.map(({ session }) => session.id),
+        'its deadline was reached',
+        'clock',
+      )
   }
 
   function isLive(id: SessionId): boolean {
@@ -399,14 +413,19 @@ function checkRequest(request: LendRequest, types: Readonly<Record<string, FactT
   for (const [name, value] of Object.entries(request.facts ?? {})) {
     const type = Object.hasOwn(types, name) ? types[name] : undefined
     if (type === undefined)
-      throw new Failure('invalid', `\`${name}\` is no declared fact: expected one of ${Object.keys(types).join(', ') || 'none (declare it under `facts`)'}`)
+      throw new Failure(
+        'invalid',
+        `\`${name}\` is no declared fact: expected one of ${Object.keys(types).join(', ') || 'none (declare it under `facts`)'}`,
+      )
     if (!isOfType(value, type)) throw new Failure('invalid', `the fact \`${name}\` has to be a ${type}`)
   }
   for (const [measure, text] of Object.entries(request.limits ?? {})) {
-    if (!measures.includes(measure)) throw new Failure('invalid', `\`${measure}\` is no limit: expected ${measures.join(', ')}`)
+    if (!measures.includes(measure))
+      throw new Failure('invalid', `\`${measure}\` is no limit: expected ${measures.join(', ')}`)
     parseLimit(measure as Measure, text) satisfies Limit
   }
-  if (request.lasts !== undefined && !(request.lasts > 0)) throw new Failure('invalid', 'a session has to last longer than nothing')
+  if (request.lasts !== undefined && !(request.lasts > 0))
+    throw new Failure('invalid', 'a session has to last longer than nothing')
   if (request.only !== undefined) loaded.entries(request.only, 'only')
 }
 

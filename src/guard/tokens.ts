@@ -22,7 +22,11 @@ const prefix = 'sp_session_'
 export const isOpaqueToken = (token: string): boolean => /^sp_session_[A-Za-z0-9_-]{43}$/.test(token)
 
 /** @param signing - Ed25519 private keys: the first signs, all verify, so that keys can be changed with an overlap. */
-export async function createTokens(issuer: string, signing: readonly [KeyObject, ...KeyObject[]], clock: Clock): Promise<Tokens> {
+export async function createTokens(
+  issuer: string,
+  signing: readonly [KeyObject, ...KeyObject[]],
+  clock: Clock,
+): Promise<Tokens> {
   const verifying = new Map<string, KeyObject>()
   const published: JSONWebKeySet = { keys: [] }
   for (const key of signing) {
@@ -37,10 +41,19 @@ export async function createTokens(issuer: string, signing: readonly [KeyObject,
     const { session } = chain.at(-1)!
     // The one who acts is outermost; each that lent is inside (RFC 8693 §4.1). The subject is on whose behalf it is.
     const act = chain.reduce<object | undefined>(
-      (inner, { session: { agent, id } }) => ({ sub: `agent:${agent}`, sid: id, ...(inner === undefined ? {} : { act: inner }) }),
+      (inner, { session: { agent, id } }) => ({
+        sub: `agent:${agent}`,
+        sid: id,
+        ...(inner === undefined ? {} : { act: inner }),
+      }),
       undefined,
     )
-    return new SignJWT({ sid: session.id, client_id: session.agent, act, ...(scope.length === 0 ? {} : { scope: scope.join(' ') }) })
+    return new SignJWT({
+      sid: session.id,
+      client_id: session.agent,
+      act,
+      ...(scope.length === 0 ? {} : { scope: scope.join(' ') }),
+    })
       .setProtectedHeader({ alg: 'EdDSA', typ: 'at+jwt', kid })
       .setIssuer(issuer)
       .setAudience(issuer)

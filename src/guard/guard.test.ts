@@ -1,0 +1,407 @@
+import { expect, test } from 'vitest'
+import { action, atOnce, counted, createWorld, nobodyLeaves, readPolicy } from '../../test/support/world.ts'
+import { Failure } from '../core/failure.ts'
+import type { Person } from '../core/identity.ts'
+import type { Performed } from './guard.ts'
+
+const policy = `
+facts: { customer_id: int }
+resources:
+  desk:
+    mcp: { command: [desk] }
+    tools: { read_ticket: read, refund: write, delete_user: destroy }
+people:
+  anna: { roles: [approver], teams: [billing] }
+  ben: { roles: [approver], teams: [billing] }
+  carl: { roles: [approver] }
+agents:
+  reader:
+    may: ["desk:read_ticket"]
+    lends: { responder: ["desk:read_ticket"] }
+  responder:
+    may:
+      - { do: "desk:read_ticket", when: args.customer_id == session.customer_id }
+      - { do: "desk:refund", when: args.amount <= 5000, ask: { people: billing, within: 15 min } }
+      - "desk:delete_user"
+    limits: { calls: 5/min }
+`
+
+const anna: Person = { kind: 'person', name: 'anna', roles: ['approver'], teams: ['billing'] }
+const ben: Person = { ...anna, name: 'ben' }
+const carl: Person = { ...anna, name: 'carl', teams: [] }
+
+async function responding(yaml = policy) {
+  const world = await createWorld(yaml)
+  const { id } = await world.sessions.start({
+    agent: 'responder',
+    behalf: 'person:dora',
+    startedBy: 'service:desk',
+    facts: { customer_id: 42 },
+  })
+  return { ...world, session: id }
+}
+
+const run = <T>(
+  world: Awaited<ReturnType<typeof responding>>,
+  permission: string,
+  args: object,
+  perform: (signal: AbortSignal) => Promise<Performed<T>>,
+  effect: 'read' | 'write' | 'destroy' = 'read',
+  hold = atOnce,
+) => world.guard.run(action(world.session, permission, args as never, { effect }), perform, hold, nobodyLeaves)
+
+test('an allowed action is performed, and both the decision and the outcome are written', async () => {
+  const world = await responding()
+  const { counter, perform } = counted('ticket 7')
+  const outcome = await run(world, 'desk:read_ticket', { customer_id: 42 }, perform)
+  expect(outcome).toMatchObject({ kind: 'done', value: 'ticket 7' })
+  expect(counter.runs).toBe(1)
+  expect(world.audit.of('decision')).toMatchObject([
+    { decision: 'allow', permission: 'desk:read_ticket', args: { customer_id: 42 } },
+  ])
+  expect(world.audit.of('action.done')).toMatchObject([
+    { of: world.audit.of('decision')[0]!.id, result: { value: 'ticket 7' } },
+  ])
+})
+
+test('promise 1: the decision is written before the action begins', async () => {
+  const world = await responding()
+  let seen: unknown
+  await run(world, 'desk:read_ticket', { customer_id: 42 }, async () => {
+    seen = world.audit.of('decision').length
+    return { value: 1, record: 1, bytes: 1, checks: { ran: [] } }
+  })
+  expect(seen).toBe(1)
+})
+
+test('promise 1: what cannot be written down is not done', async () => {
+  const world = await responding()
+  world.audit.full = true
+  const { counter, perform } = counted()
+  await expect(run(world, 'desk:read_ticket', { customer_id: 42 }, perform)).rejects.toMatchObject({
+    code: 'unavailable',
+  })
+  expect(counter.runs).toBe(0)
+})
+
+test('promise 3: a condition that cannot be evaluated denies', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const outcome = await run(world, 'desk:read_ticket', {}, perform)
+  expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'denied' } })
+  expect(counter.runs).toBe(0)
+})
+
+test('another customer’s ticket is refused, naming what the condition is about but not the condition', async () => {
+  const world = await responding()
+  const outcome = await run(world, 'desk:read_ticket', { customer_id: 43 }, counted().perform)
+  expect(outcome).toMatchObject({
+    kind: 'refused',
+    refusal: { code: 'denied', because: 'not with these arguments; it reads `customer_id`' },
+  })
+})
+
+test('an operation that is not held is refused as unknown, and the record tells why', async () => {
+  const world = await responding()
+  const outcome = await run(world, 'desk:drop_everything', {}, counted().perform)
+  expect(outcome).toMatchObject({
+    kind: 'refused',
+    refusal: { code: 'unknown', because: 'there is no such operation' },
+  })
+  expect(world.audit.of('decision')[0]).toMatchObject({
+    decision: 'deny',
+    code: 'unknown',
+    detail: 'responder does not hold desk:drop_everything',
+  })
+})
+
+test('arguments that do not fit their schema are refused before anything is asked', async () => {
+  const world = await responding()
+  const bad = action(
+    world.session,
+    'desk:refund',
+    { amount: 1 },
+    { effect: 'write', problems: [{ path: '/amount', message: 'expected a string' }] },
+  )
+  const outcome = await world.guard.run(bad, counted().perform, atOnce, nobodyLeaves)
+  expect(outcome).toMatchObject({ refusal: { code: 'invalid_arguments', because: '/amount: expected a string' } })
+  expect(await world.approvals.list({})).toEqual([])
+})
+
+test('promise 5: an approval lets one exact action happen once', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const ask = async (amount: number) => run(world, 'desk:refund', { amount }, perform, 'write')
+  const first = await ask(100)
+  expect(first).toMatchObject({ kind: 'refused', refusal: { code: 'approval_pending' } })
+  const id = first.kind === 'refused' ? first.refusal.approval!.id : ''
+  expect(await ask(100)).toMatchObject({ refusal: { approval: { id } } })
+
+  await world.approvals.answer(id, anna, 'approve', 'known customer')
+  expect(await ask(101)).toMatchObject({ refusal: { code: 'approval_pending' } })
+  expect(counter.runs).toBe(0)
+  expect(await ask(100)).toMatchObject({ kind: 'done' })
+  expect(counter.runs).toBe(1)
+  const again = await ask(100)
+  expect(again).toMatchObject({ refusal: { code: 'approval_pending' } })
+  expect(again.kind === 'refused' && again.refusal.approval!.id).not.toBe(id)
+  expect(counter.runs).toBe(1)
+})
+
+test('promise 5: of many identical calls at once, an approval lets one happen', async () => {
+  const world = await responding(policy.replace('calls: 5/min', 'calls: 500/min, repeats: unlimited'))
+  const { counter, perform } = counted()
+  const first = await run(world, 'desk:refund', { amount: 5 }, perform, 'write')
+  await world.approvals.answer(first.kind === 'refused' ? first.refusal.approval!.id : '', anna, 'approve')
+  const outcomes = await Promise.all(
+    Array.from({ length: 20 }, () => run(world, 'desk:refund', { amount: 5 }, perform, 'write')),
+  )
+  expect(outcomes.filter(({ kind }) => kind === 'done')).toHaveLength(1)
+  expect(counter.runs).toBe(1)
+})
+
+test('promise 5: another session asks anew', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const first = await run(world, 'desk:refund', { amount: 5 }, perform, 'write')
+  await world.approvals.answer(first.kind === 'refused' ? first.refusal.approval!.id : '', anna, 'approve')
+  const other = await world.sessions.start({
+    agent: 'responder',
+    behalf: 'person:dora',
+    startedBy: 'service:desk',
+    facts: { customer_id: 42 },
+  })
+  const outcome = await run({ ...world, session: other.id }, 'desk:refund', { amount: 5 }, perform, 'write')
+  expect(outcome).toMatchObject({ refusal: { code: 'approval_pending' } })
+  expect(counter.runs).toBe(0)
+})
+
+test('promise 5: a new policy version asks anew', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const first = await run(world, 'desk:refund', { amount: 5 }, perform, 'write')
+  await world.approvals.answer(first.kind === 'refused' ? first.refusal.approval!.id : '', anna, 'approve')
+  world.policies.swap(readPolicy(policy.replace('5000', '6000')))
+  expect(await run(world, 'desk:refund', { amount: 5 }, perform, 'write')).toMatchObject({
+    refusal: { code: 'approval_pending' },
+  })
+  expect(counter.runs).toBe(0)
+})
+
+test('promise 5: who asked through an agent cannot answer, and neither can another team', async () => {
+  const world = await createWorld(policy)
+  const { id: session } = await world.sessions.start({
+    agent: 'responder',
+    behalf: 'person:anna',
+    startedBy: 'service:desk',
+    facts: { customer_id: 42 },
+  })
+  const outcome = await run({ ...world, session }, 'desk:refund', { amount: 5 }, counted().perform, 'write')
+  const id = outcome.kind === 'refused' ? outcome.refusal.approval!.id : ''
+  await expect(world.approvals.answer(id, anna, 'approve')).rejects.toMatchObject({ code: 'forbidden' })
+  await expect(world.approvals.answer(id, carl, 'approve')).rejects.toMatchObject({ code: 'forbidden' })
+  await expect(world.approvals.answer(id, ben, 'approve')).resolves.toMatchObject({ state: 'approved' })
+})
+
+test('an edit makes a new question, which lets only the edited call happen', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const ask = async (amount: number) => run(world, 'desk:refund', { amount }, perform, 'write')
+  const first = await ask(500)
+  const id = first.kind === 'refused' ? first.refusal.approval!.id : ''
+  await world.guard.edit(id, { amount: 50 }, anna, 'half of it was used')
+  expect(await world.approvals.get(id)).toMatchObject({ state: 'void' })
+  expect(await ask(500)).toMatchObject({ refusal: { code: 'approval_pending' } })
+  expect(await ask(50)).toMatchObject({ kind: 'done' })
+  expect(counter.runs).toBe(1)
+})
+
+test('an edit that policy refuses is refused to the person', async () => {
+  const world = await responding()
+  const first = await run(world, 'desk:refund', { amount: 500 }, counted().perform, 'write')
+  const id = first.kind === 'refused' ? first.refusal.approval!.id : ''
+  await expect(world.guard.edit(id, { amount: 5001 }, anna)).rejects.toThrow(/policy refuses it/)
+})
+
+test('a call that is held goes on as soon as a person agrees', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const asked = new Promise<string>((resolve) => world.approvals.watch((approval) => resolve(approval.id)))
+  const held = run(world, 'desk:refund', { amount: 5 }, perform, 'write', { most: 60_000 })
+  await world.approvals.answer(await asked, anna, 'approve')
+  expect(await held).toMatchObject({ kind: 'done' })
+  expect(counter.runs).toBe(1)
+})
+
+test('a call that is held and denied is told by whom and why', async () => {
+  const world = await responding()
+  const asked = new Promise<string>((resolve) => world.approvals.watch((approval) => resolve(approval.id)))
+  const held = run(world, 'desk:refund', { amount: 5 }, counted().perform, 'write', { most: 60_000 })
+  const id = await asked
+  await world.approvals.answer(id, anna, 'deny', 'not this week')
+  expect(await held).toMatchObject({
+    refusal: { code: 'approval_denied', because: `${id} is denied: person:anna: not this week` },
+  })
+})
+
+test('what cannot be taken back asks by default', async () => {
+  const world = await responding()
+  const outcome = await run(world, 'desk:delete_user', { id: 1 }, counted().perform, 'destroy')
+  expect(outcome).toMatchObject({
+    refusal: { code: 'approval_pending', because: 'desk:delete_user cannot be taken back' },
+  })
+})
+
+test('a limit refuses and says when to try again', async () => {
+  const world = await responding()
+  for (let call = 0; call < 5; call++)
+    expect(await run(world, 'desk:read_ticket', { customer_id: 42, call }, counted().perform)).toMatchObject({
+      kind: 'done',
+    })
+  expect(await run(world, 'desk:read_ticket', { customer_id: 42 }, counted().perform)).toMatchObject({
+    refusal: { code: 'limited', retryAt: world.time.now + 12_000 },
+  })
+  world.time.now += 12_000
+  expect(await run(world, 'desk:read_ticket', { customer_id: 42 }, counted().perform)).toMatchObject({ kind: 'done' })
+})
+
+test('many calls at once take no more than a limit leaves', async () => {
+  const world = await responding()
+  const outcomes = await Promise.all(
+    Array.from({ length: 50 }, (_, call) =>
+      run(world, 'desk:read_ticket', { customer_id: 42, call }, counted().perform),
+    ),
+  )
+  expect(outcomes.filter(({ kind }) => kind === 'done')).toHaveLength(5)
+})
+
+test('a limit of what runs at once is given back, whatever became of it', async () => {
+  const world = await responding(policy.replace('calls: 5/min', 'concurrent: 1'))
+  const broken = run(world, 'desk:read_ticket', { customer_id: 42 }, async () =>
+    Promise.reject(new Failure('unavailable', 'gone')),
+  )
+  await expect(broken).rejects.toThrow('gone')
+  expect(await run(world, 'desk:read_ticket', { customer_id: 42 }, counted().perform)).toMatchObject({ kind: 'done' })
+})
+
+test('the same call over and over is refused', async () => {
+  const world = await responding(policy.replace('calls: 5/min', 'repeats: 3/min'))
+  const outcomes = []
+  for (let call = 0; call < 4; call++)
+    outcomes.push(await run(world, 'desk:read_ticket', { customer_id: 42 }, counted().perform))
+  expect(outcomes.map(({ kind }) => kind)).toEqual(['done', 'done', 'done', 'refused'])
+  expect(await run(world, 'desk:read_ticket', { customer_id: 42, other: 1 }, counted().perform)).toMatchObject({
+    kind: 'done',
+  })
+})
+
+test('promise 2: ending a session cuts its work and that of all that were made from it', async () => {
+  const world = await createWorld(policy)
+  const parent = await world.sessions.start({ agent: 'reader', behalf: 'person:dora', startedBy: 'service:desk' })
+  const child = await world.sessions.lend(parent.id, { agent: 'responder' })
+  const cut: string[] = []
+  const slow = async (name: string, signal: AbortSignal): Promise<Performed<string>> =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => (cut.push(name), reject(new Error('cut')))))
+  const begun = (session: string, name: string) => {
+    let started: () => void = () => {}
+    const running = new Promise<void>((resolve) => (started = resolve))
+    const outcome = world.guard.run(
+      action(session, 'desk:read_ticket'),
+      (signal) => (started(), slow(name, signal)),
+      atOnce,
+      nobodyLeaves,
+    )
+    return { running, outcome }
+  }
+  const both = [begun(parent.id, 'parent'), begun(child.id, 'child')]
+  await Promise.all(both.map(({ running }) => running))
+  const ended = world.sessions.end([parent.id], 'enough', 'person:anna')
+  await expect(both[0]!.outcome).rejects.toMatchObject({ code: 'cancelled', message: 'enough' })
+  await expect(both[1]!.outcome).rejects.toMatchObject({ code: 'cancelled', message: 'enough' })
+  expect(await ended).toBe(2)
+  expect(cut.sort()).toEqual(['child', 'parent'])
+  const after = await world.guard.run(action(child.id, 'desk:read_ticket'), counted().perform, atOnce, nobodyLeaves)
+  expect(after).toMatchObject({ kind: 'refused', refusal: { code: 'session_over' } })
+  expect(world.audit.of('action.failed')).toHaveLength(2)
+})
+
+test('promise 2: work that ignores its signal holds nobody up', async () => {
+  const world = await responding()
+  let started: () => void = () => {}
+  const running = new Promise<void>((resolve) => (started = resolve))
+  const outcome = run(world, 'desk:read_ticket', { customer_id: 42 }, () => (started(), new Promise(() => {})))
+  await running
+  await world.sessions.stop('agent:responder', 'enough', 'person:anna')
+  await expect(outcome).rejects.toMatchObject({ code: 'cancelled' })
+})
+
+test('promise 2: a child counts against its parent’s limits', async () => {
+  const world = await createWorld(
+    policy.replace(
+      'lends: { responder: ["desk:read_ticket"] }',
+      'lends: { responder: ["desk:read_ticket"] }\n    limits: { calls: 2/min }',
+    ),
+  )
+  const parent = await world.sessions.start({ agent: 'reader', behalf: 'person:dora', startedBy: 'service:desk' })
+  const child = await world.sessions.lend(parent.id, { agent: 'responder' })
+  const call = (session: string, n: number) =>
+    world.guard.run(action(session, 'desk:read_ticket', { n }), counted().perform, atOnce, nobodyLeaves)
+  expect(await call(child.id, 1)).toMatchObject({ kind: 'done' })
+  expect(await call(child.id, 2)).toMatchObject({ kind: 'done' })
+  expect(await call(child.id, 3)).toMatchObject({ refusal: { code: 'limited' } })
+  expect(await call(parent.id, 4)).toMatchObject({ refusal: { code: 'limited' } })
+})
+
+test('a question ends with its session', async () => {
+  const world = await responding()
+  const first = await run(world, 'desk:refund', { amount: 5 }, counted().perform, 'write')
+  await world.sessions.end([world.session], 'done', 'person:anna')
+  const id = first.kind === 'refused' ? first.refusal.approval!.id : ''
+  await expect(world.approvals.answer(id, anna, 'approve')).rejects.toMatchObject({ code: 'conflict' })
+})
+
+test('what was read marks the whole tree of sessions', async () => {
+  const world = await createWorld(policy)
+  const parent = await world.sessions.start({ agent: 'reader', behalf: 'person:dora', startedBy: 'service:desk' })
+  const child = await world.sessions.lend(parent.id, { agent: 'responder' })
+  expect(world.sessions.label(parent.id)).toEqual({ trust: 'trusted', readers: 'public' })
+  await world.guard.run(action(child.id, 'desk:read_ticket'), counted().perform, atOnce, nobodyLeaves)
+  expect(world.sessions.label(parent.id)).toEqual({ trust: 'untrusted', readers: 'internal' })
+})
+
+test('promise 7: a record says which inspections ran, which did not, and what was cut', async () => {
+  const world = await responding()
+  await run(
+    world,
+    'desk:read_ticket',
+    { customer_id: 42, password: 'hunter2', body: 'x'.repeat(50_000) },
+    async () => ({
+      value: 1,
+      record: 'y'.repeat(50_000),
+      bytes: 50_000,
+      checks: { ran: ['output schema'], skipped: [{ what: 'secrets', because: 'none are configured' }] },
+    }),
+  )
+  const [decision] = world.audit.of('decision')
+  expect(JSON.stringify(decision)).not.toContain('hunter2')
+  expect(decision).toMatchObject({
+    checks: { ran: ['arguments', 'grants', 'limits', 'policy'] },
+    cut: expect.arrayContaining([
+      expect.objectContaining({ path: '/password', why: 'sensitive' }),
+      expect.objectContaining({ path: '/body', why: 'string', was: 50_000 }),
+    ]),
+  })
+  expect(world.audit.of('action.done')[0]).toMatchObject({
+    checks: { ran: ['output schema'], skipped: [{ what: 'secrets', because: 'none are configured' }] },
+    cut: expect.arrayContaining([expect.objectContaining({ path: '', why: 'string', was: 50_000 })]),
+    bytes: 50_000,
+  })
+})
+
+test('an observed agent is refused nothing by policy, and the record says what would have been', async () => {
+  const world = await responding(policy.replace('responder:\n    may:', 'responder:\n    mode: observe\n    may:'))
+  const { counter, perform } = counted()
+  expect(await run(world, 'desk:drop_everything', {}, perform, 'destroy')).toMatchObject({ kind: 'done' })
+  expect(counter.runs).toBe(1)
+  expect(world.audit.of('decision')[0]).toMatchObject({ decision: 'allow', would: { decision: 'deny' } })
+})
