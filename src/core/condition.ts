@@ -37,7 +37,7 @@ export interface Scope {
 /** A compiled condition of the policy: pure, bounded in time, without state. */
 export interface Condition {
   readonly source: string
-  /** Names of the arguments that it reads, sorted, for messages. */
+  /** Names of the arguments that it reads, sorted, for messages; `*` when it looks at them as a whole. */
   readonly reads: readonly string[]
   /**
    * Whether it holds.

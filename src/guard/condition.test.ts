@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+
 import { evaluate as evaluateCel } from '@marcbachmann/cel-js'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -6,6 +8,7 @@ import type { FactType, Scope } from '../core/condition.ts'
 import { Failure } from '../core/failure.ts'
 import type { Json, JsonObject } from '../core/json.ts'
 import { compileCondition } from './condition.ts'
+import { functions, macros, methods } from './condition/functions.ts'
 
 const schema: JsonObject = {
   type: 'object',
@@ -426,6 +429,19 @@ describe('JSON Schema', () => {
     ],
     ['a reference through the prototype', { properties: { a: { $ref: '#/constructor/name' } } }, 'args.a == 1'],
     ['a tuple', { properties: { a: { type: 'array', prefixItems: [{ type: 'string' }] } } }, 'args.a[0] == 1'],
+    [
+      'a list of itself',
+      { properties: { a: { $ref: '#/$defs/l' } }, $defs: { l: { type: 'array', items: { $ref: '#/$defs/l' } } } },
+      'args.a[0][0] == args.a',
+    ],
+    [
+      'a map of itself',
+      {
+        properties: { a: { $ref: '#/$defs/m' } },
+        $defs: { m: { type: 'object', additionalProperties: { $ref: '#/$defs/m' } } },
+      },
+      'args.a.b.c.d == args.a',
+    ],
     ['a schema that is none', { properties: { a: 5 as never } }, 'args.a == 1'],
     [
       'types that contradict',
@@ -562,8 +578,11 @@ describe('random conditions', () => {
   it('load or are refused, answer or have no answer, and nothing else', () => {
     fc.assert(
       fc.property(source, args, (text, given) => {
-        for (const load of [typed, untyped])
-          if (loading(text, load) === 'loads') answer(load(text), json(JSON.stringify(given)))
+        for (const load of [typed, untyped]) {
+          if (loading(text, load) !== 'loads') continue
+          const found = answer(load(text), json(JSON.stringify(given)))
+          expect(['boolean', 'string']).toContain(typeof found)
+        }
       }),
       { numRuns: 2_000 },
     )
@@ -624,22 +643,60 @@ describe('random conditions', () => {
     })
     let compared = 0
     fc.assert(
-      fc.property(expressions.bool, (text) => {
-        const found = loading(text, untyped) === 'loads' ? answer(untyped(text)) : 'refused'
+      fc.property(expressions.bool, (condition) => {
+        const found = loading(condition, untyped) === 'loads' ? answer(untyped(condition)) : 'refused'
         fc.pre(found !== 'refused')
         let expected: unknown
         try {
-          expected = evaluateCel(text)
+          expected = evaluateCel(condition)
         } catch {
           expected = undefined
         }
         // Ours gives up where integers leave the exact numbers; the other goes on to 64 bits.
         fc.pre(!(typeof found === 'string' && /exact/.test(found)))
         compared++
-        expect({ text, found: typeof found === 'string' ? undefined : found }).toEqual({ text, found: expected })
+        expect({ condition, found: typeof found === 'string' ? undefined : found }).toEqual({
+          condition,
+          found: expected,
+        })
       }),
       { numRuns: 2_000 },
     )
     expect(compared).toBeGreaterThan(1_000)
+  })
+})
+
+describe('docs/conditions.md', () => {
+  const page = readFileSync(new URL('../../docs/conditions.md', import.meta.url), 'utf8')
+  const blocks = (language: string): string[] =>
+    [...page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map((found) => found[1] as string)
+  const [args, given, known] = blocks('json').map(json) as [JsonObject, JsonObject, Record<string, never>]
+  const examples = blocks('cel').flatMap((block) => block.trimEnd().split('\n'))
+
+  it.each(examples)('%s', (example) => {
+    const [, source, expected] = /^(.*?) +\/\/ (true|false|no answer|does not load)$/.exec(example) as unknown as [
+      string,
+      string,
+      string,
+    ]
+    const load = () =>
+      compileCondition(source, { args, facts: { customer_id: 'int', teams: 'list<string>', since: 'timestamp' } })
+    if (expected === 'does not load') {
+      expect(load).toThrow(Failure)
+      return
+    }
+    const over: Scope = {
+      args: given,
+      session: { id: 'ses_1', agent: 'reader', behalf: 'person:ann', depth: 0, ...known },
+      flow: { untrusted: true, private: false },
+      now: Date.UTC(2026, 0, 5, 10, 30),
+    }
+    const found = answer({ evaluate: () => load().evaluate(over) })
+    expect(typeof found === 'string' ? 'no answer' : String(found)).toBe(expected)
+  })
+
+  it('lists every function and macro', () => {
+    expect(examples.length).toBeGreaterThan(30)
+    for (const name of [...functions.keys(), ...methods.keys(), ...macros]) expect(page).toContain(`${name}(`)
   })
 })

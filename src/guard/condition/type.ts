@@ -118,6 +118,9 @@ const object = (fields: ReadonlyMap<string, Type>): Type => ({
   field: (name) => fields.get(name),
 })
 
+/** How many lists and maps may stand in one another before what is inside is `dyn`; a schema may nest without end. */
+const maxNesting = 8
+
 /** How many subschemas may describe one value before we stop looking and call it `dyn`. */
 const maxParts = 64
 
@@ -138,10 +141,10 @@ const elsewhere = [
  *
  * A claim made here is checked again on each value when the condition is evaluated, so a wrong schema makes a
  * condition fail, never lie. `$ref` is followed inside the document only. Fields are read when a condition names them,
- * so a recursive schema ends.
+ * so a schema that refers to itself ends.
  */
-export function typeOfSchema(schema: Json, root: JsonObject): Type {
-  const parts = gather(schema, root)
+export function typeOfSchema(schema: Json, root: JsonObject, nesting = 0): Type {
+  const parts = nesting < maxNesting ? gather(schema, root) : undefined
   if (parts === undefined) return dyn
   const has = (key: string): boolean => parts.some((part) => Object.hasOwn(part, key))
   switch (kindOf(parts)) {
@@ -157,16 +160,16 @@ export function typeOfSchema(schema: Json, root: JsonObject): Type {
       return nothing
     case 'array': {
       const items = parts.filter((part) => Object.hasOwn(part, 'items')).map((part) => part.items as Json)
-      return listOf(items.length === 1 && !has('prefixItems') ? typeOfSchema(items[0] as Json, root) : dyn)
+      return listOf(items.length === 1 && !has('prefixItems') ? typeOfSchema(items[0] as Json, root, nesting + 1) : dyn)
     }
     case 'object':
-      return typeOfObject(parts, root, elsewhere.some(has))
+      return typeOfObject(parts, root, elsewhere.some(has), nesting)
     default:
       return dyn
   }
 }
 
-function typeOfObject(parts: readonly JsonObject[], root: JsonObject, open: boolean): Type {
+function typeOfObject(parts: readonly JsonObject[], root: JsonObject, open: boolean, nesting: number): Type {
   const declared = new Map<string, Json[]>()
   for (const { properties } of parts)
     if (isObject(properties))
@@ -177,7 +180,7 @@ function typeOfObject(parts: readonly JsonObject[], root: JsonObject, open: bool
     .filter((rest) => rest !== undefined)
   const closed = rests.includes(false)
   const only = rests[0]
-  const rest = !open && rests.length === 1 && isObject(only) ? typeOfSchema(only, root) : dyn
+  const rest = !open && rests.length === 1 && isObject(only) ? typeOfSchema(only, root, nesting + 1) : dyn
   if (declared.size === 0 && !closed) return mapOf(rest)
   return {
     kind: 'object',
