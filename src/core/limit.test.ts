@@ -27,6 +27,12 @@ test.each([
   ['concurrent', '4/min'],
   ['bytes', '10 MB/'],
   ['repeats', '3/session'],
+  ['calls', '100/constructor'],
+  ['calls', '100 toString/min'],
+  ['calls', '100/0min'],
+  ['calls', '0.5/min'],
+  ['spend', '0.0000001 USD/day'],
+  ['bytes', '999999999999999 GB/session'],
 ] as const)('%s: %s is refused with the form that was expected', (measure, text) => {
   expect(() => parseLimit(measure, text)).toThrow(/expected `/)
 })

@@ -62,15 +62,15 @@ export const isSpent = (limit: { readonly per: Limit['per'] }, counter: Counter,
 
 const arrivalTime = (counter: Counter | undefined, now: number): number => Math.max(counter?.value ?? now, now)
 
-const windows: Readonly<Record<string, number>> = {
-  s: 1_000,
-  second: 1_000,
-  min: 60_000,
-  minute: 60_000,
-  h: 3_600_000,
-  hour: 3_600_000,
-  day: 86_400_000,
-}
+const windows: ReadonlyMap<string, number> = new Map([
+  ['s', 1_000],
+  ['second', 1_000],
+  ['min', 60_000],
+  ['minute', 60_000],
+  ['h', 3_600_000],
+  ['hour', 3_600_000],
+  ['day', 86_400_000],
+])
 
 const units: Readonly<Record<Measure, Readonly<Record<string, number>>>> = {
   calls: { '': 1 },
@@ -97,9 +97,12 @@ export function parseLimit(measure: Measure, text: string | number): Limit {
   const wrong = (): Failure =>
     new Failure('invalid', `\`${source}\` is no limit of ${measure}: expected ${form[measure]}`)
   if (parts === null) throw wrong()
-  const unit = units[measure][parts[2] ?? '']
-  if (unit === undefined) throw wrong()
-  const amount = Math.round(Number(parts[1]) * unit)
+  const name = parts[2] ?? ''
+  if (!Object.hasOwn(units[measure], name)) throw wrong()
+  const exact = Number(parts[1]) * (units[measure][name] ?? NaN)
+  const amount = Math.round(exact)
+  // Half a call is none, or one: neither is what was meant. What is left over from binary fractions is far smaller.
+  if (!Number.isSafeInteger(amount) || Math.abs(exact - amount) > 1e-3) throw wrong()
   const [count, window] = [parts[3], parts[4]]
   if (measure === 'concurrent') {
     if (window !== undefined) throw wrong()
@@ -107,9 +110,10 @@ export function parseLimit(measure: Measure, text: string | number): Limit {
   }
   if (window === 'session' && count === undefined && measure !== 'repeats')
     return { measure, amount, per: 'session', source }
-  const length = windows[window ?? '']
-  if (length === undefined) throw wrong()
-  return { measure, amount, per: length * Number(count ?? 1), source }
+  const length = (windows.get(window ?? '') ?? 0) * Number(count ?? 1)
+  // A window of no length would never fill.
+  if (length === 0) throw wrong()
+  return { measure, amount, per: length, source }
 }
 
 /** The key of a limit's counter. Two limits with the same measure and window of the same owner share one. */

@@ -84,8 +84,9 @@ export interface PatternIndex<T extends { readonly pattern: Pattern }> {
   find(permission: Permission, effect: Effect): readonly T[]
 }
 
-/** How many different look-ups an index remembers. Names come from agents, so the memory is bounded. */
+/** How many different look-ups an index remembers. Names come from agents, so the memory is bounded, in number and length. */
 const remembered = 4096
+const longestRemembered = 512
 
 /** Indexes entries by exact permission; only those with a wildcard or an effect in them are tried one by one. */
 export function indexByPermission<T extends { readonly pattern: Pattern }>(
@@ -109,6 +110,7 @@ export function indexByPermission<T extends { readonly pattern: Pattern }>(
     const known = cache.get(key)
     if (known !== undefined) return known
     const found = [...named, ...open.filter((entry) => matches(entry.pattern, permission, effect))]
+    if (key.length > longestRemembered) return found
     if (cache.size >= remembered) cache.clear()
     cache.set(key, found)
     return found
