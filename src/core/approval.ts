@@ -32,6 +32,13 @@ export interface ChainLink {
   readonly behalf: string
 }
 
+/** The one of a chain that acts: its last. Fails with `invalid` for a chain of nobody. */
+export function actorOf(chain: readonly ChainLink[]): ChainLink {
+  const actor = chain.at(-1)
+  if (actor === undefined) throw new Failure('invalid', 'an action needs somebody who acts')
+  return actor
+}
+
 export interface Answer {
   readonly by: string
   readonly verdict: 'approve' | 'deny'
@@ -70,7 +77,8 @@ export interface Approval {
 export const useWithin = 15 * 60_000
 
 /**
- * The approval after an answer. The first `deny` ends it; it is approved once every need is met by different people.
+ * The approval after an answer. The first `deny` ends it; it is approved once every need is met, each by as many
+ * different people as it says. Who is in two teams counts for both.
  * Fails with `conflict` when it is no longer pending or the person answered already, `forbidden` when the person may not.
  */
 export function answered(approval: Approval, answer: Answer): Approval {
@@ -115,9 +123,9 @@ export const needInWords = ({ people, count }: Need): string =>
 export function bothAsks(a: Ask, b: Ask): Ask {
   const needs = [...a.needs]
   for (const need of b.needs) {
-    const same = needs.findIndex(({ people }) => people === need.people)
-    if (same < 0) needs.push(need)
-    else if (needs[same]!.count < need.count) needs[same] = need
+    const same = needs.find(({ people }) => people === need.people)
+    if (same === undefined) needs.push(need)
+    else if (same.count < need.count) needs[needs.indexOf(same)] = need
   }
   return { needs, within: Math.min(a.within, b.within), self: a.self && b.self }
 }
