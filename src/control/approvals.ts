@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { needInWords } from '../core/approval.ts'
+import { actorOf, needInWords } from '../core/approval.ts'
 import type { Approval, ApprovalState } from '../core/approval.ts'
 import { Failure } from '../core/failure.ts'
 import type { Person } from '../core/identity.ts'
@@ -23,8 +23,8 @@ export function approvalRoutes({ approvals, guard, operations, clock }: ControlP
 
   async function view(approval: Approval): Promise<ApprovalView> {
     const used = await approvals.list({ states: ['used'], limit: 200 })
-    const agent = approval.chain.at(-1)!.agent
-    const last = used.find((each) => each.permission === approval.permission && each.chain.at(-1)!.agent === agent)
+    const agent = actorOf(approval.chain).agent
+    const last = used.find((each) => each.permission === approval.permission && actorOf(each.chain).agent === agent)
     const description = operations.find(approval.permission)?.description
     return {
       approval,
@@ -50,18 +50,18 @@ export function approvalRoutes({ approvals, guard, operations, clock }: ControlP
       for (const approval of await approvals.list({ states: ['pending'], limit: 200 })) push('approval', approval)
       push('ready', { now: clock() })
     }),
-    route('GET', '/v1/approvals/:id', who, async ({ params }) => view(await found(params['id']!))),
+    route('GET', '/v1/approvals/:id', who, async ({ param }) => view(await found(param('id')))),
     route('POST', '/v1/approvals/:id/answer', ['approver', 'admin'], async (request) => {
       const { verdict, reason: why } = readBody(answerBody, request.body)
-      return approvals.answer(request.params['id']!, personOf(request), verdict, why)
+      return approvals.answer(request.param('id'), personOf(request), verdict, why)
     }),
     route('POST', '/v1/approvals/:id/edit', ['approver', 'admin'], async (request) => {
       const { args, reason: why } = readBody(editBody, request.body)
-      const { permission } = await found(request.params['id']!)
+      const { permission } = await found(request.param('id'))
       const problems = operations.find(permission)?.check(args) ?? []
       if (problems.length > 0)
         throw new Failure('invalid', problems.map(({ path, message }) => `args${path}: ${message}`).join('; '))
-      return guard.edit(request.params['id']!, args, personOf(request), why)
+      return guard.edit(request.param('id'), args, personOf(request), why)
     }),
   ]
 }
@@ -82,7 +82,7 @@ function impactOf({ effect, ask, chain, args }: Approval): readonly string[] {
   }
   return [
     words[effect],
-    `for ${chain.map(({ agent }) => agent).join(' → ')} on behalf of ${chain[0]!.behalf}`,
+    `for ${chain.map(({ agent }) => agent).join(' → ')} on behalf of ${actorOf(chain).behalf}`,
     `${Object.keys(args).length} arguments, all shown`,
     `needs ${ask.needs.map(needInWords).join(' and ')}`,
   ]

@@ -23,9 +23,9 @@ export function auditRoutes({ audit }: ControlPorts): readonly Route[] {
       const push = sendEvents(response)
       for await (const event of audit.tail({ signal })) push('event', event)
     }),
-    route('GET', '/v1/audit/events/:id', who, async ({ params }) => {
-      const event = await audit.get(params['id']!)
-      if (event === undefined) throw new Failure('not_found', `the log has no event ${params['id']}`)
+    route('GET', '/v1/audit/events/:id', who, async ({ param }) => {
+      const event = await audit.get(param('id'))
+      if (event === undefined) throw new Failure('not_found', `the log has no event ${param('id')}`)
       return { event, proof: await audit.inclusion(event.id) }
     }),
   ]

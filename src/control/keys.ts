@@ -38,9 +38,9 @@ export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly R
           : await keys.rotate(holder, callerName(caller), rotate * 1000, options)
       return { key: view(key), text }
     }),
-    route('DELETE', '/v1/keys/:id', ['admin'], async ({ caller, params }) => {
-      await keys.revoke(params['id']!, callerName(caller), `revoked by ${callerName(caller)}`)
-      return { revoked: params['id'] }
+    route('DELETE', '/v1/keys/:id', ['admin'], async ({ caller, param }) => {
+      await keys.revoke(param('id'), callerName(caller), `revoked by ${callerName(caller)}`)
+      return { revoked: param('id') }
     }),
   ]
 }

@@ -60,7 +60,11 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
       ...(event === undefined
         ? {}
         : {
-            then: { policy: text(event['policy']), decision: text(event['decision']), because: text(event['because']) },
+            decided: {
+              policy: text(event['policy']),
+              decision: text(event['decision']),
+              because: text(event['because']),
+            },
           }),
     }
   }
@@ -114,9 +118,9 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
         loadedBy,
       })),
     })),
-    route('GET', '/v1/policies/:digest', ['admin', 'auditor'], async ({ params }) => {
-      const version = await versions.get(params['digest']!)
-      if (version === undefined) throw new Failure('not_found', `there is no policy version ${params['digest']}`)
+    route('GET', '/v1/policies/:digest', ['admin', 'auditor'], async ({ param }) => {
+      const version = await versions.get(param('digest'))
+      if (version === undefined) throw new Failure('not_found', `there is no policy version ${param('digest')}`)
       return version
     }),
   ]

@@ -10,7 +10,7 @@ import { parseJson } from '../guard/json.ts'
 export interface Request {
   readonly caller: Caller
   /** What `:name` in the path stood for. */
-  readonly params: Readonly<Record<string, string>>
+  readonly param: (name: string) => string
   readonly query: URLSearchParams
   readonly body: JsonObject
   /** Aborted when the caller leaves. */
@@ -81,7 +81,7 @@ export async function dispatch(
   const body = request.method === 'POST' ? await readBody(request) : {}
   const answer = await candidate.handle({
     caller,
-    params,
+    param: (name) => params[name] ?? '',
     query: url.searchParams,
     body,
     signal: leave.signal,
@@ -125,7 +125,7 @@ function match(pattern: string, path: string): Record<string, string> | undefine
   if (wanted.length !== given.length) return undefined
   const params: Record<string, string> = {}
   for (const [position, part] of wanted.entries()) {
-    const value = given[position]!
+    const value = given[position] ?? ''
     if (part.startsWith(':') && value !== '') {
       try {
         params[part.slice(1)] = decodeURIComponent(value)

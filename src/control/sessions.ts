@@ -63,10 +63,10 @@ export function sessionRoutes({ sessions, tokens }: ControlPorts): readonly Rout
       'DELETE',
       '/v1/sessions/:id',
       ['admin'],
-      async ({ caller, params }) => {
-        const session = sessions.get(params['id']!)
+      async ({ caller, param }) => {
+        const session = sessions.get(param('id'))
         const theirs = caller.kind === 'person' ? hasRole(caller, 'admin') : session?.startedBy === callerName(caller)
-        if (session === undefined || !theirs) throw new Failure('not_found', `there is no live session ${params['id']}`)
+        if (session === undefined || !theirs) throw new Failure('not_found', `there is no live session ${param('id')}`)
         return { sessions: await sessions.end([session.id], `ended by ${callerName(caller)}`, callerName(caller)) }
       },
       true,

@@ -111,7 +111,7 @@ export interface Explained {
   readonly steps: readonly TraceStep[]
   readonly policy: string
   /** The policy that the event was decided under, where it is another. */
-  readonly then?: { readonly policy: string; readonly decision: string; readonly because: string }
+  readonly decided?: { readonly policy: string; readonly decision: string; readonly because: string }
 }
 
 export interface IssueKey {

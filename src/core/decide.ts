@@ -196,7 +196,7 @@ function endOf(chain: readonly Link[], now: number): string | undefined {
   if (chain.length === 0) return 'there is no such session'
   for (const { session } of chain) {
     const whose =
-      session === chain.at(-1)!.session ? 'this session' : `the session of ${session.agent} that it was made from`
+      session === chain.at(-1)?.session ? 'this session' : `the session of ${session.agent} that it was made from`
     if (session.endedAt !== undefined) return `${whose} was ended: ${session.endedBecause ?? 'no reason given'}`
     if (now >= session.deadline) return `${whose} reached its deadline`
   }

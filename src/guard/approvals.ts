@@ -1,4 +1,4 @@
-import { isOpen, needInWords } from '../core/approval.ts'
+import { actorOf, isOpen, needInWords } from '../core/approval.ts'
 import type {
   Answer,
   Approval,
@@ -73,7 +73,7 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
   const listeners = new Set<(approval: Approval) => void>()
 
   function tell(approval: Approval): void {
-    for (const listener of [...listeners]) listener(approval)
+    for (const listener of listeners) listener(approval)
   }
 
   /** The record first, then everybody who waits. */
@@ -82,8 +82,8 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
       type,
       at: clock(),
       approval: approval.id,
-      session: approval.chain.at(-1)!.session,
-      agent: approval.chain.at(-1)!.agent,
+      session: actorOf(approval.chain).session,
+      agent: actorOf(approval.chain).agent,
       permission: approval.permission,
       state: approval.state,
       ...more,
@@ -94,12 +94,12 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
 
   async function open(question: Question): Promise<Approval> {
     const now = clock()
-    const session = question.chain.at(-1)!.session
+    const session = actorOf(question.chain).session
     const standing = await store.list({ states: ['pending'], limit: 500 })
     const binding = bindingOf(question)
     const same = standing.find((approval) => approval.binding === binding && now < approval.expiresAt)
     if (same !== undefined) return same
-    if (standing.filter(({ chain }) => chain.at(-1)!.session === session).length >= mostOpen)
+    if (standing.filter(({ chain }) => actorOf(chain).session === session).length >= mostOpen)
       throw new Failure(
         'limited',
         `${mostOpen} questions of this session wait for people already: wait for an answer first`,

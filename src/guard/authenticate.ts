@@ -158,7 +158,7 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
           agent: match.agent,
           behalf: `${issuer.name}:${payload.sub}`.slice(0, 200),
           startedBy: `jwt:${digest.slice(0, 32)}`,
-          endsAt: Math.min(payload.exp! * 1000, clock() + furthest),
+          endsAt: Math.min((payload.exp ?? 0) * 1000, clock() + furthest),
         },
       }
     } catch (thrown) {

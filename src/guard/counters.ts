@@ -54,8 +54,9 @@ export async function createCounters(store: CounterStore, clock: Clock): Promise
         sweep = counters.keys()
         return
       }
-      const counter = counters.get(key)!
-      const session = key.startsWith('session:') ? key.split(':', 2)[1]! : undefined
+      const counter = counters.get(key)
+      if (counter === undefined) continue
+      const session = key.startsWith('session:') ? key.split(':', 2)[1] : undefined
       const limit = windows.get(key) ?? perOf(key)
       if (!isSpent(limit, counter, now) && (session === undefined || !isOver(session))) continue
       counters.delete(key)

@@ -329,7 +329,7 @@ test('promise 2: work that ignores its signal holds nobody up', async () => {
   const world = await responding()
   let started: () => void = () => {}
   const running = new Promise<void>((resolve) => (started = resolve))
-  const outcome = run(world, 'desk:read_ticket', { customer_id: 42 }, () => (started(), new Promise(() => {})))
+  const outcome = run<string>(world, 'desk:read_ticket', { customer_id: 42 }, () => (started(), new Promise(() => {})))
   await running
   await world.sessions.stop('agent:responder', 'enough', 'person:anna')
   await expect(outcome).rejects.toMatchObject({ code: 'cancelled' })

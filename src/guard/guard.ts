@@ -1,4 +1,5 @@
 import type { Action } from '../core/action.ts'
+import { actorOf } from '../core/approval.ts'
 import type { Approval } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
 import { costAtStart, decide, limitReached, limitsOf, visible } from '../core/decide.ts'
@@ -167,7 +168,8 @@ export function createGuard(ports: GuardPorts): Guard {
     const limits = limitsOf(action, facts)
     const charges = limits.map((applied) => ({ applied, cost: costAtStart(applied.limit) }))
     const observed = decision.would?.kind === 'deny' && decision.would.code === 'limited'
-    const full = observed ? void counters.add(charges) : counters.take(charges)
+    if (observed) counters.add(charges)
+    const full = observed ? undefined : counters.take(charges)
     if (full !== undefined)
       return { refusal: await refuse(action, argsDigest, limitReached(full.limit, full.whose, undefined)) }
     return { decision, limits }
@@ -347,7 +349,7 @@ export function createGuard(ports: GuardPorts): Guard {
       policy: policies.current().policy,
       chain: sessions.chain(action.session),
       label: sessions.label(action.session),
-      counter: counters.read,
+      counter: (key) => counters.read(key),
       argsDigest,
     }
   }
@@ -363,7 +365,7 @@ export function createGuard(ports: GuardPorts): Guard {
     const old = await approvals.get(id)
     if (old === undefined) throw new Failure('not_found', `there is no ${id}`)
     if (old.state !== 'pending') throw new Failure('conflict', `${id} is ${old.state}`)
-    const session = old.chain.at(-1)!.session
+    const session = actorOf(old.chain).session
     const action: Action = {
       session,
       permission: old.permission,

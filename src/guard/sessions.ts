@@ -2,7 +2,6 @@ import type { AuditLog } from '../core/audit.ts'
 import type { FactType, FactValue } from '../core/condition.ts'
 import type { Link } from '../core/decide.ts'
 import { Failure } from '../core/failure.ts'
-import type { JsonObject } from '../core/json.ts'
 import { clean, join, sameLabel } from '../core/label.ts'
 import type { Label } from '../core/label.ts'
 import { parseLimit } from '../core/limit.ts'
@@ -108,7 +107,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
       behalf: session.behalf,
       by: session.startedBy,
       deadline: session.deadline,
-      facts: session.facts as JsonObject,
+      facts: session.facts,
       policy: policies.current().policy.digest,
       ...(session.parent === undefined ? {} : { parent: session.parent }),
       ...(session.only === undefined ? {} : { only: session.only.map(({ do: text }) => text) }),
@@ -200,13 +199,12 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     if (ending.length === 0) return 0
     const at = clock()
     // Here first, all in one turn: from now on nothing of them is decided `allow`, and what runs is cut.
-    const ended = ending.map((id) => {
-      const known = live.get(id)!
+    const ended = entries(ending).map((known) => {
       known.session = { ...known.session, endedAt: at, endedBecause: because }
       delete known.links
       return known
     })
-    for (const { flights } of ended) for (const flight of flights) flight.abort(new Failure('cancelled', because))
+    for (const { flights } of ended) for (const running of flights) running.abort(new Failure('cancelled', because))
     for (const listener of listeners) listener(ending, because)
     try {
       await store.end(ending, because, at)
@@ -299,8 +297,10 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   function tree(id: SessionId): Live[] {
     let root = live.get(id)
     while (root?.session.parent !== undefined && live.has(root.session.parent)) root = live.get(root.session.parent)
-    return root === undefined ? [] : withDescendants([root.session.id]).map((each) => live.get(each)!)
+    return root === undefined ? [] : entries(withDescendants([root.session.id]))
   }
+
+  const entries = (ids: readonly SessionId[]): Live[] => ids.flatMap((id) => live.get(id) ?? [])
 
   function withDescendants(ids: readonly SessionId[]): SessionId[] {
     const found = new Set<SessionId>()

@@ -3,6 +3,7 @@ import type { JSONWebKeySet } from 'jose'
 import type { KeyObject } from 'node:crypto'
 import { createPublicKey } from 'node:crypto'
 import type { Link } from '../core/decide.ts'
+import { Failure } from '../core/failure.ts'
 import type { Clock } from './clock.ts'
 import { randomId, randomToken } from './digest.ts'
 
@@ -35,10 +36,12 @@ export async function createTokens(
     verifying.set(kid, createPublicKey(key))
     published.keys.push({ ...jwk, kid, alg: 'EdDSA', use: 'sig' })
   }
-  const kid = published.keys[0]!.kid!
+  const [kid = ''] = verifying.keys()
 
   async function signed(chain: readonly Link[], scope: readonly string[]): Promise<string> {
-    const { session } = chain.at(-1)!
+    const last = chain.at(-1)
+    if (last === undefined) throw new Failure('not_found', 'there is no such session')
+    const { id: sid, agent: client, behalf, deadline } = last.session
     // The one who acts is outermost; each that lent is inside (RFC 8693 §4.1). The subject is on whose behalf it is.
     const act = chain.reduce<object | undefined>(
       (inner, { session: { agent, id } }) => ({
@@ -49,18 +52,18 @@ export async function createTokens(
       undefined,
     )
     return new SignJWT({
-      sid: session.id,
-      client_id: session.agent,
+      sid,
+      client_id: client,
       act,
       ...(scope.length === 0 ? {} : { scope: scope.join(' ') }),
     })
       .setProtectedHeader({ alg: 'EdDSA', typ: 'at+jwt', kid })
       .setIssuer(issuer)
       .setAudience(issuer)
-      .setSubject(session.behalf)
+      .setSubject(behalf)
       .setJti(randomId('jti'))
       .setIssuedAt(Math.floor(clock() / 1000))
-      .setExpirationTime(Math.floor(session.deadline / 1000))
+      .setExpirationTime(Math.floor(deadline / 1000))
       .sign(signing[0])
   }
 

@@ -31,7 +31,7 @@ export function recordingAudit(): RecordingAudit {
     append(event: NewEvent, _wait?: Wait) {
       const id = `evt_test_${events.length}`
       if (this.full) return { id, done: Promise.reject(new Failure('unavailable', 'the audit log can’t be written')) }
-      events.push(structuredClone({ ...event, id }) as unknown as AuditEvent)
+      events.push(structuredClone({ ...event, id }) as AuditEvent)
       return { id, done: Promise.resolve() }
     },
     of: (type) => events.filter((event) => event.type === type),
