@@ -32,7 +32,7 @@ const cases: Record<string, { yes: string[]; no: string[] }> = {
   },
 }
 for (const [name, { yes, no }] of Object.entries(cases)) {
-  test(name, () => {
+  test(`format: ${name}`, () => {
     expect(yes.filter((text) => !formats[name]?.(text))).toEqual([])
     expect(no.filter((text) => formats[name]?.(text))).toEqual([])
   })

@@ -37,8 +37,7 @@ export function compilePattern(source: string): Pattern {
 function isEcmaScript(source: string): boolean {
   for (const flags of ['u', '']) {
     try {
-      new RegExp(source, flags) // Only parsed, never run.
-      return true
+      return new RegExp(source, flags).source !== '' // Only parsed, never run.
     } catch {
       continue
     }

@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto'
 import { Ajv, type ErrorObject, type KeywordCxt, Name, type Options, type ValidateFunction, _ } from 'ajv'
 import { Ajv2019 } from 'ajv/dist/2019.js'
 import { Ajv2020 } from 'ajv/dist/2020.js'
+import { canonicalize } from '../core/canonical.ts'
 import { Failure } from '../core/failure.ts'
+import { printable } from '../core/printable.ts'
+import { sha256 } from './digest.ts'
 import { formats } from './format.ts'
 import { compilePattern, type Pattern } from './pattern.ts'
 
@@ -18,7 +20,7 @@ export interface Problem {
 
 /** A JSON Schema that was accepted and compiled. */
 export interface ArgumentSchema {
-  /** SHA-256 of the schema as it came, in hexadecimal. */
+  /** SHA-256 of the schema in canonical form, in hexadecimal. */
   readonly digest: string
   /**
    * What is wrong with a JSON value: nothing, or at most eight problems. Never throws, never changes the value, and
@@ -80,7 +82,7 @@ export function schemaCompiler(
 
   return (schema) => {
     const text = serialise(schema, held)
-    const key = digestOf(text)
+    const key = sha256(text)
     let entry = known.get(key)
     known.delete(key) // Put back at the end: the first key is the one used longest ago.
     if (entry === undefined) {
@@ -106,15 +108,13 @@ function attempt<T>(make: () => T): T | Failure {
   }
 }
 
-const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex')
-
 /** The schema as JSON, within its limits. Everything after this may recurse over it. */
 function serialise(schema: unknown, limits: SchemaLimits): string {
   const survey = surveyOf(schema, limits.depth, limits.bytes)
   if (survey === 'too deep') throw new Failure('too_large', `the schema nests deeper than ${limits.depth}`)
   if (survey === 'too large') throw new Failure('too_large', `the schema is larger than ${limits.bytes} bytes`)
   if (survey !== 'fine') throw new Failure('invalid', `the schema is not plain JSON: ${survey}`)
-  const text = JSON.stringify(schema)
+  const text = canonicalize(schema)
   if (Buffer.byteLength(text) > limits.bytes)
     throw new Failure('too_large', `the schema is larger than ${limits.bytes} bytes`)
   return text
@@ -129,10 +129,10 @@ function compileText(schema: unknown, text: string, limits: SchemaLimits): Argum
     checkAgainstMetaSchema(rebuilt, dialect)
     const first = createAjv(dialect, meter, patternOf, false).compile(rebuilt as object)
     const every = createAjv(dialect, meter, patternOf, true).compile(rebuilt as object)
-    const compiled = { digest: digestOf(text), check: (value: unknown) => check(value, first, every, meter, limits) }
+    const compiled = { digest: sha256(text), check: (value: unknown) => check(value, first, every, meter, limits) }
     // A schema that refers to itself without going down in the value never ends: found here rather than on a call.
     for (const value of [null, 0, '', [], {}]) {
-      if (compiled.check(value).some((problem) => problem.path === '' && problem.expected === unchecked))
+      if (compiled.check(value).some(({ path, expected }) => path === '' && expected === unchecked))
         throw new Failure('invalid', 'the schema refers to itself without end')
     }
     return compiled
@@ -243,9 +243,9 @@ function describe(error: ErrorObject): Problem {
     case 'const':
       return needs(quoted(params['allowedValue']))
     case 'pattern':
-      return needs(`text that matches ${clip(String(params['pattern']), 120)}`)
+      return needs(`text that matches ${printable(String(params['pattern']), { maxLength: 120 })}`)
     case 'format':
-      return needs(`a valid ${clip(String(params['format']), 40)}`)
+      return needs(`a valid ${printable(String(params['format']), { maxLength: 40 })}`)
     case 'propertyNames':
       return problem(
         at,
@@ -256,20 +256,24 @@ function describe(error: ErrorObject): Problem {
       return needs('a list without repeated items')
     case 'minLength':
     case 'maxLength':
-      return needs(`text of at ${error.keyword === 'minLength' ? 'least' : 'most'} ${params['limit']} characters`)
+      return needs(
+        `text of at ${error.keyword === 'minLength' ? 'least' : 'most'} ${String(params['limit'])} characters`,
+      )
     case 'minItems':
     case 'maxItems':
-      return needs(`a list of at ${error.keyword === 'minItems' ? 'least' : 'most'} ${params['limit']} items`)
+      return needs(`a list of at ${error.keyword === 'minItems' ? 'least' : 'most'} ${String(params['limit'])} items`)
     case 'minProperties':
     case 'maxProperties':
-      return needs(`an object of at ${error.keyword === 'minProperties' ? 'least' : 'most'} ${params['limit']} members`)
+      return needs(
+        `an object of at ${error.keyword === 'minProperties' ? 'least' : 'most'} ${String(params['limit'])} members`,
+      )
     case 'minimum':
     case 'maximum':
     case 'exclusiveMinimum':
     case 'exclusiveMaximum':
-      return needs(`${params['comparison']} ${params['limit']}`)
+      return needs(`${String(params['comparison'])} ${String(params['limit'])}`)
     case 'multipleOf':
-      return needs(`a multiple of ${params['multipleOf']}`)
+      return needs(`a multiple of ${String(params['multipleOf'])}`)
     case 'anyOf':
       return needs('one of the alternatives of its schema')
     case 'oneOf':
@@ -277,32 +281,28 @@ function describe(error: ErrorObject): Problem {
     case 'not':
       return needs('none of what its schema rules out')
     case 'contains':
-      return needs(`a list with at least ${params['minContains'] ?? 1} items of the kind that its schema asks for`)
+      return needs(
+        `a list with at least ${Number(params['minContains'] ?? 1)} items of the kind that its schema asks for`,
+      )
     case 'false schema':
       return problem(at, 'must not be there', 'not to be there')
     default:
-      return needs(`as its schema says under \`${clip(error.keyword, 40)}\``)
+      return needs(`as its schema says under \`${printable(error.keyword, { maxLength: 40 })}\``)
   }
 }
 
 function problem(path: string, what: string, expected: string): Problem {
-  const shown = clip(path, 200)
+  const shown = printable(path, { maxLength: 200 })
   return { path: shown, message: `${shown === '' ? 'the value' : `\`${shown}\``} ${what}`, expected }
 }
 
 const kindOf = (value: unknown): string => (value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value)
 const pointerPart = (name: unknown): string => String(name).slice(0, 200).replaceAll('~', '~0').replaceAll('/', '~1')
-const quoted = (value: unknown): string => clip(JSON.stringify(value) ?? '', 60)
+const quoted = (value: unknown): string => printable(JSON.stringify(value) ?? '', { maxLength: 60 })
 
 function listed(values: readonly unknown[]): string {
   const shown = values.slice(0, 12).map(quoted).join(', ')
   return values.length > 12 ? `${shown} and ${values.length - 12} more` : shown
-}
-
-/** Short, and with nothing in it that draws, hides or reorders text. */
-function clip(text: string, most: number): string {
-  const short = text.length > most ? `${text.slice(0, most).toWellFormed()}…` : text
-  return short.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`)
 }
 
 /** Whether a value is plain JSON within limits, without recursing over it. A value that isn't is named. */
@@ -329,7 +329,7 @@ function surveyOf(value: unknown, maxDepth: number, maxSize: number): string {
         typeof item === 'symbol' ||
         typeof item === 'bigint'
       )
-        return `${typeof item === 'undefined' ? 'an undefined value' : `a ${typeof item}`}`
+        return item === undefined ? 'an undefined value' : `a ${typeof item}`
       if (++size > maxSize) return 'too large'
     }
     if (size + below.length > maxSize) return 'too large'
@@ -369,21 +369,24 @@ function usesDraft07(schema: unknown): boolean {
 }
 
 /** What a keyword's value is. Whatever isn't here says nothing about what is valid (or is unknown), and is left out. */
-const keywords: Readonly<Record<string, 'schema' | 'list' | 'map' | 'data'>> = Object.assign(Object.create(null), {
-  additionalItems: 'schema', additionalProperties: 'schema', contains: 'schema', else: 'schema', if: 'schema', items: 'schema',
-  not: 'schema', propertyNames: 'schema', then: 'schema', unevaluatedItems: 'schema', unevaluatedProperties: 'schema',
-  allOf: 'list', anyOf: 'list', oneOf: 'list', prefixItems: 'list',
-  $defs: 'map', definitions: 'map', dependencies: 'map', dependentSchemas: 'map', patternProperties: 'map', properties: 'map',
-  $anchor: 'data', $dynamicAnchor: 'data', $dynamicRef: 'data', $recursiveAnchor: 'data', $recursiveRef: 'data', $ref: 'data',
-  const: 'data', dependentRequired: 'data', enum: 'data', exclusiveMaximum: 'data', exclusiveMinimum: 'data', format: 'data',
-  maxContains: 'data', maxItems: 'data', maxLength: 'data', maxProperties: 'data', maximum: 'data', minContains: 'data',
-  minItems: 'data', minLength: 'data', minProperties: 'data', minimum: 'data', multipleOf: 'data', nullable: 'data',
-  pattern: 'data', required: 'data', type: 'data', uniqueItems: 'data',
-}) // prettier-ignore
+const keywords: ReadonlyMap<string, 'schema' | 'list' | 'map' | 'data'> = new Map([
+  ...all('schema', 'additionalItems additionalProperties contains else if items not propertyNames then'),
+  ...all('schema', 'unevaluatedItems unevaluatedProperties'),
+  ...all('list', 'allOf anyOf oneOf prefixItems'),
+  ...all('map', '$defs definitions dependencies dependentSchemas patternProperties properties'),
+  ...all('data', '$anchor $dynamicAnchor $dynamicRef $recursiveAnchor $recursiveRef $ref'),
+  ...all('data', 'const dependentRequired enum format nullable pattern required type uniqueItems multipleOf'),
+  ...all('data', 'exclusiveMaximum exclusiveMinimum maximum minimum maxLength minLength'),
+  ...all('data', 'maxContains maxItems maxProperties minContains minItems minProperties'),
+])
+
+function all<Kind extends string>(kind: Kind, names: string): [name: string, kind: Kind][] {
+  return names.split(' ').map((name) => [name, kind])
+}
 
 /** The values under a keyword that should be schemas. */
 function subschemas(keyword: string, value: unknown): unknown[] {
-  const kind = keywords[keyword]
+  const kind = keywords.get(keyword)
   if (kind === 'map')
     return isObject(value)
       ? Object.values(value).filter((held) => keyword !== 'dependencies' || !Array.isArray(held))
@@ -393,10 +396,18 @@ function subschemas(keyword: string, value: unknown): unknown[] {
 }
 
 /** Keywords that go over every member or item of a value. */
-const loops = [
-  'additionalItems', 'additionalProperties', 'contains', 'items', 'maxProperties', 'minProperties', 'propertyNames',
-  'unevaluatedItems', 'unevaluatedProperties', 'uniqueItems',
-] // prettier-ignore
+const loops = new Set([
+  'additionalItems',
+  'additionalProperties',
+  'contains',
+  'items',
+  'maxProperties',
+  'minProperties',
+  'propertyNames',
+  'unevaluatedItems',
+  'unevaluatedProperties',
+  'uniqueItems',
+])
 
 type Rebuilt = boolean | { [keyword: string]: unknown }
 
@@ -417,7 +428,7 @@ function rebuild(schema: unknown, limits: SchemaLimits, patternOf: (source: stri
       throw new Failure('invalid', 'the schema has something else where a schema (an object, true or false) belongs')
     const built: { [keyword: string]: unknown } = {}
     for (const [keyword, held] of Object.entries(value)) {
-      const kind = keywords[keyword]
+      const kind = keywords.get(keyword)
       if (kind === 'data') built[keyword] = held
       else if (kind === 'map') built[keyword] = map(keyword, held)
       else if (kind === 'list' || (kind === 'schema' && keyword === 'items' && Array.isArray(held)))
@@ -542,7 +553,7 @@ function costOf(schema: Record<string, unknown>): Cost {
   let each = 0
   for (const [keyword, held] of Object.entries(schema)) {
     once += 1 + (typeof held === 'object' && held !== null ? Object.keys(held).length : 0)
-    if (loops.includes(keyword)) each += 1
+    if (loops.has(keyword)) each += 1
     if (keyword === 'patternProperties' && isObject(held)) each += Object.keys(held).length
   }
   return { once, each }
@@ -552,7 +563,7 @@ function costOf(schema: Record<string, unknown>): Cost {
 
 const classes = { '2020-12': Ajv2020, '2019-09': Ajv2019, 'draft-07': Ajv }
 
-function createAjv(dialect: Dialect, meter: Meter, patternOf: (source: string) => Pattern, allErrors: boolean): Ajv {
+function createAjv(dialect: Dialect, meter: Meter, patternOf: (source: string) => Pattern, isThorough: boolean): Ajv {
   const regExp = Object.assign(
     (source: string) => {
       const pattern = patternOf(source)
@@ -567,7 +578,7 @@ function createAjv(dialect: Dialect, meter: Meter, patternOf: (source: string) =
     { code: 'sallyport:pattern' },
   )
   const options: Options = {
-    allErrors,
+    allErrors: isThorough,
     verbose: true, // For the schema and the kind of the value in messages; see `describe`.
     strict: false,
     strictNumbers: true,
@@ -637,9 +648,11 @@ function checkAgainstMetaSchema(schema: Rebuilt, dialect: Dialect): void {
     )
     metaSchemas.set(dialect, ajv)
   }
-  if (ajv.validateSchema(schema as object) === true) return
+  if (ajv.validateSchema(schema) === true) return
   const [error] = ajv.errors ?? []
   const where =
-    error === undefined ? '' : `: ${clip(error.instancePath || 'it', 200)} ${clip(error.message ?? '', 100)}`
+    error === undefined
+      ? ''
+      : `: ${printable(error.instancePath || 'it', { maxLength: 200 })} ${printable(error.message ?? '', { maxLength: 100 })}`
   throw new Failure('invalid', `the schema is not a JSON Schema (${dialect})${where}`)
 }
