@@ -71,14 +71,15 @@ const size: Overload = {
 }
 
 function codePoints(value: string): number {
-  let count = 0
-  for (const _ of value) count++
+  let count = value.length
+  for (let at = 1; at < value.length; at++)
+    if ((value.charCodeAt(at) & 0xfc00) === 0xdc00 && (value.charCodeAt(at - 1) & 0xfc00) === 0xd800) count--
   return count
 }
 
 /** The longest pattern, and the largest program that it may become: both bound the time per character. */
 const maxPattern = 512
-const maxProgram = 1_000
+const maxProgram = 500
 
 /**
  * `matches`: whether the pattern is found anywhere in the text, as in CEL. RE2 syntax, in time linear in the text. The
@@ -101,7 +102,8 @@ const matches: Overload = {
     }
     const program = compiled.programSize()
     if (program > maxProgram) throw fail(1, 'the pattern is too large: use smaller repeat counts')
-    const perCharacter = 1 + (program >> 3)
+    // Small programs run as a table; large ones may not, and then each of their states costs time.
+    const perCharacter = 1 + program ** 2 / 256
     return (frame) => {
       const value = of?.(frame)
       if (typeof value !== 'string') return unanswerable(`expected a string, found ${kindOf(value)}`)
@@ -213,6 +215,7 @@ const fromText = (gives: Type, read: (value: string) => number): Overload => ({
     },
 })
 
+const maxUrl = 8_192
 const schemes = new Set(['http:', 'https:', 'ws:', 'wss:'])
 // What URL readers disagree about, so that this one may name another host than the program that dials.
 const ambiguous = /[\\\s\p{Cc}]/u
@@ -223,7 +226,7 @@ const ambiguous = /[\\\s\p{Cc}]/u
  * about, is an error.
  */
 function hostOf(value: string): string {
-  const url = value.length <= 8_192 && !ambiguous.test(value) && URL.canParse(value) ? new URL(value) : undefined
+  const url = value.length <= maxUrl && !ambiguous.test(value) && URL.canParse(value) ? new URL(value) : undefined
   if (
     url === undefined ||
     !schemes.has(url.protocol) ||
@@ -313,7 +316,7 @@ export const functions: ReadonlyMap<string, readonly Overload[]> = new Map([
   ['timestamp', [fromText(timestamp, readTimestamp)]],
   ['duration', [fromText(duration, readDuration)]],
   ['matches', [matches]],
-  ['host', [overTexts(1, string, () => 500, hostOf)]],
+  ['host', [overTexts(1, string, (a) => 500 + 10 * Math.min(a, maxUrl), hostOf)]],
 ])
 
 /** Functions that are called on a value, by name: `x.startsWith("a")`. */
@@ -360,7 +363,7 @@ export const methods: ReadonlyMap<string, readonly Overload[]> = new Map([
       overTexts(
         1,
         string,
-        (a) => a,
+        (a) => 2 * a,
         (a) => a.replace(/[A-Z]+/g, (found) => found.toLowerCase()),
       ),
     ],
@@ -371,7 +374,7 @@ export const methods: ReadonlyMap<string, readonly Overload[]> = new Map([
       overTexts(
         1,
         string,
-        (a) => a,
+        (a) => 2 * a,
         (a) => a.replace(/[a-z]+/g, (found) => found.toUpperCase()),
       ),
     ],
