@@ -488,6 +488,11 @@ describe('prototypes', () => {
     ).toMatch(/not an object|is a/)
   })
 
+  it('compares no inherited name', () => {
+    expect(answer(untyped('args.a == args.b'), json('{"a":{"__proto__":{}},"b":{"x":{}}}'))).toBe(false)
+    expect(answer(untyped('args.a == args.b'), json('{"a":{"__proto__":{}},"b":{"__proto__":{}}}'))).toBe(true)
+  })
+
   it('lets no method of JavaScript through', () => {
     for (const name of [...names, 'call', 'apply', 'bind', 'length']) {
       expect(loading(`args.state.${name}() == ""`)).toMatch(/there is no method/)

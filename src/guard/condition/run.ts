@@ -23,15 +23,7 @@ export const maxText = 65_536
 export const maxList = 10_000
 
 /** Why a condition has no answer. */
-export class Unanswerable extends Error {
-  /** Whether nothing may absorb it: the bound on work holds for the whole condition. */
-  readonly final: boolean
-
-  constructor(reason: string, final = false) {
-    super(reason)
-    this.final = final
-  }
-}
+export class Unanswerable extends Error {}
 
 export function unanswerable(reason: string): never {
   throw new Unanswerable(reason)
@@ -39,8 +31,7 @@ export function unanswerable(reason: string): never {
 
 export function spend(frame: Frame, units: number): void {
   frame.work -= units
-  if (frame.work < 0)
-    throw new Unanswerable('it takes more work than a condition may (large arguments, nested macros)', true)
+  if (frame.work < 0) unanswerable('it takes more work than a condition may (large arguments, nested macros)')
 }
 
 /** Runs what may fail where another operand may make up for it; the failure is the result then. */
@@ -48,7 +39,8 @@ export function attempt(run: Run, frame: Frame): Value | Unanswerable {
   try {
     return run(frame)
   } catch (thrown) {
-    if (!(thrown instanceof Unanswerable) || thrown.final) throw thrown
+    if (!(thrown instanceof Unanswerable)) throw thrown
+    // INVARIANT: nothing makes up for work beyond the bound, since paying for that failure fails again.
     spend(frame, failureCost)
     return thrown
   }
