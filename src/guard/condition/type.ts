@@ -143,7 +143,7 @@ const elsewhere = [
  * condition fail, never lie. `$ref` is followed inside the document only. Fields are read when a condition names them,
  * so a schema that refers to itself ends.
  */
-export function typeOfSchema(schema: Json, root: JsonObject, nesting = 0): Type {
+function typeOfSchema(schema: Json, root: JsonObject, nesting = 0): Type {
   const parts = nesting < maxNesting ? gather(schema, root) : undefined
   if (parts === undefined) return dyn
   const has = (key: string): boolean => parts.some((part) => Object.hasOwn(part, key))
