@@ -1,4 +1,4 @@
-import type { Ask } from '../core/approval.ts'
+import type { Ask, Need } from '../core/approval.ts'
 import type { Settings } from './schema.ts'
 
 export interface AskSettings {
@@ -12,12 +12,14 @@ export interface AskSettings {
 export const defaultAsk = (approvals: Settings['approvals']): Ask => askOf({}, approvals)
 
 /** A question as it was written, with what it leaves out taken from the default; other people come with a count of their own. */
-export function askOf(given: AskSettings, approvals: Settings['approvals']): Ask {
+export const askOf = (given: AskSettings, approvals: Settings['approvals']): Ask => ({
+  needs: [needOf(given, approvals)],
+  within: given.within ?? approvals.within,
+  self: given.self ?? false,
+})
+
+export function needOf(given: AskSettings, approvals: Settings['approvals']): Need {
   const people = given.people ?? approvals.people
   const count = given.count ?? (given.people === undefined ? approvals.count : 1)
-  return {
-    needs: [{ ...(people === undefined ? {} : { people }), count }],
-    within: given.within ?? approvals.within,
-    self: given.self ?? false,
-  }
+  return people === undefined ? { count } : { people, count }
 }

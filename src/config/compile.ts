@@ -31,31 +31,42 @@ export interface CompileOptions {
  * Fails with `invalid`, listing every condition that does not compile with its place, unless `onBroken` is there.
  */
 export function compilePolicy(loaded: LoadedSettings, options: CompileOptions): Policy {
+  const { policy, problems } = compiled(loaded, options)
+  if (problems.length > 0) throw new Failure('invalid', problemsInWords(loaded.file, problems))
+  return policy
+}
+
+/** The conditions that do not compile, with their places. */
+export const conditionProblems = (loaded: LoadedSettings, options: CompileOptions): readonly SettingsProblem[] =>
+  compiled(loaded, options).problems
+
+function compiled(
+  loaded: LoadedSettings,
+  options: CompileOptions,
+): { readonly policy: Policy; readonly problems: readonly SettingsProblem[] } {
   const { settings, digest } = loaded
   const problems: SettingsProblem[] = []
   const compile = conditionCompiler(settings.facts, options, (path, message) =>
     problems.push({ ...loaded.at(path), message }),
   )
   const agents = new Map<string, AgentPolicy>()
-  for (const [name, agent] of Object.entries(settings.agents)) {
-    const index = (entries: readonly EntrySettings[], path: Path): EntryIndex =>
+  for (const [name, { mode, may, lends, limits }] of Object.entries(settings.agents)) {
+    const path = ['agents', name]
+    const index = (entries: readonly EntrySettings[], list: Path): EntryIndex =>
       indexByPermission(
-        entries.map((entry, position) => toEntry(entry, [...path, position], settings, compile)),
+        entries.map((entry, position) => toEntry(entry, [...list, position], settings, compile)),
         covers,
       )
     agents.set(name, {
       name,
-      mode: agent.mode,
-      may: index(agent.may, ['agents', name, 'may']),
-      lends: new Map(
-        Object.entries(agent.lends).map(([to, entries]) => [to, index(entries, ['agents', name, 'lends', to])]),
-      ),
-      limits: flat(agent.limits),
+      mode,
+      may: index(may, [...path, 'may']),
+      lends: new Map(Object.entries(lends).map(([to, entries]) => [to, index(entries, [...path, 'lends', to])])),
+      limits: flat(limits),
     })
   }
   const rules = settings.rules.flatMap((rule, position) => toRules(rule, ['rules', position], settings, compile))
-  if (problems.length > 0) throw new Failure('invalid', problemsInWords(loaded.file, problems))
-  return {
+  const policy: Policy = {
     digest,
     agents,
     rules: indexByPermission(rules, rulesOver),
@@ -65,6 +76,7 @@ export function compilePolicy(loaded: LoadedSettings, options: CompileOptions): 
     delegation: { depth: settings.sessions.depth },
     sessions: { deadline: settings.sessions.deadline, maxDeadline: settings.sessions.max },
   }
+  return { policy, problems }
 }
 
 /**

@@ -1,13 +1,12 @@
 import { effects, hasWildcard } from '../core/permission.ts'
 import type { Pattern } from '../core/permission.ts'
-import { askOf } from './ask.ts'
+import { needOf } from './ask.ts'
 import type { AskSettings } from './ask.ts'
-import type { Found } from './load.ts'
 import { didYouMean } from './nearest.ts'
 import { hasReference } from './reference.ts'
 import { isLoopback } from './schema.ts'
 import type { Address, EntrySettings, ResourceSettings, Settings } from './schema.ts'
-import type { Path } from './source.ts'
+import type { Found, Path } from './source.ts'
 
 interface Findings {
   readonly problems: Found[]
@@ -39,7 +38,7 @@ function checkReferences(value: unknown, path: Path, depth: number, findings: Fi
         message: 'nothing is replaced here: `${…}` may stand in `mcp.env` and `mcp.headers`',
       })
   } else if (Array.isArray(value))
-    value.forEach((item, position) => checkReferences(item, [...path, position], depth + 1, findings))
+    for (const [position, item] of value.entries()) checkReferences(item, [...path, position], depth + 1, findings)
   else if (typeof value === 'object' && value !== null)
     for (const [key, inner] of Object.entries(value)) checkReferences(inner, [...path, key], depth + 1, findings)
 }
@@ -75,11 +74,11 @@ function checkPeople(settings: Settings, { problems }: Findings): void {
         message: 'a team has this name: a question to it would be to both',
       })
   for (const [name, { starts }] of Object.entries(settings.services))
-    starts.forEach((agent, position) => checkAgent(agent, ['services', name, 'starts', position], settings, problems))
+    for (const [position, agent] of starts.entries())
+      checkAgent(agent, ['services', name, 'starts', position], settings, problems)
   for (const [name, issuer] of Object.entries(settings.issuers))
-    issuer.agents.forEach(({ agent }, position) =>
-      checkAgent(agent, ['issuers', name, 'agents', position, 'agent'], settings, problems),
-    )
+    for (const [position, { agent }] of issuer.agents.entries())
+      checkAgent(agent, ['issuers', name, 'agents', position, 'agent'], settings, problems)
   const { people, count } = settings.approvals
   if (people !== undefined || count > 1) checkAsk({ people, count }, ['approvals'], 'people', settings, problems)
 }
@@ -92,7 +91,7 @@ function checkAgent(agent: string, path: Path, settings: Settings, problems: Fou
 
 /** Whether enough people could ever answer. */
 function checkAsk(given: AskSettings, path: Path, peopleKey: string, settings: Settings, problems: Found[]): void {
-  const { people, count } = askOf(given, settings.approvals).needs[0]!
+  const { people, count } = needOf(given, settings.approvals)
   const everybody = Object.entries(settings.people)
   const named =
     people === undefined
@@ -148,19 +147,18 @@ function checkAgents(settings: Settings, findings: Findings): void {
       checkAgent(to, [...path, 'lends', to], settings, findings.problems, 'key')
       checkEntries(entries, [...path, 'lends', to], settings, findings)
       const held = [...agent.may, ...lentTo(name, settings)]
-      entries.forEach(({ do: pattern }, position) => {
+      for (const [position, { do: pattern }] of entries.entries())
         if (!held.some((entry) => meet(entry.do, pattern)))
           findings.problems.push({
             path: [...path, 'lends', to, position],
             message: `\`${name}\` cannot lend \`${pattern.source}\`: it holds nothing of it`,
           })
-      })
     }
   }
 }
 
 const lentTo = (name: string, { agents }: Settings): readonly EntrySettings[] =>
-  Object.values(agents).flatMap(({ lends }) => (Object.hasOwn(lends, name) ? lends[name]! : []))
+  Object.values(agents).flatMap(({ lends }) => (Object.hasOwn(lends, name) ? (lends[name] ?? []) : []))
 
 function checkEntries(entries: readonly EntrySettings[], path: Path, settings: Settings, findings: Findings): void {
   const seen = new Map<string, number>()
@@ -182,7 +180,8 @@ function checkRules(settings: Settings, findings: Findings): void {
     const path = ['rules', position]
     const kind = rule.deny === undefined ? 'ask' : 'deny'
     for (const pattern of rule[kind] ?? []) checkPattern(pattern, [...path, kind], 'rule', settings, findings)
-    rule.for?.forEach((agent, each) => checkAgent(agent, [...path, 'for', each], settings, findings.problems))
+    for (const [each, agent] of (rule.for ?? []).entries())
+      checkAgent(agent, [...path, 'for', each], settings, findings.problems)
     if (rule.of !== undefined || rule.count !== undefined)
       checkAsk({ people: rule.of, count: rule.count }, path, 'of', settings, findings.problems)
   }
@@ -200,12 +199,13 @@ function checkPattern(
 ): void {
   const [name, part] = pattern.target
   if (name === undefined || name === '*') return
-  if (!Object.hasOwn(settings.resources, name)) {
+  const resource = Object.hasOwn(settings.resources, name) ? settings.resources[name] : undefined
+  if (resource === undefined) {
     const near = didYouMean(name, Object.keys(settings.resources))
     findings.problems.push({ path, message: `\`${pattern.source}\`: there is no resource \`${name}\`${near}` })
     return
   }
-  const { tools } = settings.resources[name]!
+  const { tools } = resource
   const { operation } = pattern
   const isEffect = (effects as readonly string[]).includes(operation)
   if (part !== undefined) {

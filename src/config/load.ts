@@ -6,7 +6,7 @@ import { problemsOf } from './problems.ts'
 import { settingsSchema } from './schema.ts'
 import type { Settings } from './schema.ts'
 import { pathText, readSource } from './source.ts'
-import type { Path, Position, Source } from './source.ts'
+import type { Found, Path, Position, Source } from './source.ts'
 
 /** Something that is wrong, or unwise, at one place of the file. */
 export interface SettingsProblem extends Position {
@@ -64,14 +64,6 @@ export function readSettings(text: string, { file }: { readonly file: string }):
     problems: [],
     loaded: { settings: withFolders(settings, dirname(resolve(file))), warnings: placed(warnings), digest, file, at },
   }
-}
-
-/** Something found at a path of the data, before it has a place in the file. */
-export interface Found {
-  readonly path: Path
-  readonly message: string
-  /** Whether the key itself is meant. */
-  readonly of?: 'key'
 }
 
 function checked({ data }: Source): { problems: readonly Found[]; warnings: readonly Found[]; settings?: Settings } {

@@ -21,17 +21,25 @@ const longest = 64
 
 /** Steps from one word to the other: insert, remove, replace, swap neighbours (optimal string alignment). */
 function distance(a: string, b: string): number {
-  let [before, last] = [[] as number[], Array.from({ length: b.length + 1 }, (_, column) => column)]
+  let before: readonly number[] = []
+  let last: readonly number[] = Array.from({ length: b.length + 1 }, (_, column) => column)
   for (let row = 1; row <= a.length; row++) {
     const line = [row]
     for (let column = 1; column <= b.length; column++) {
       const same = a[row - 1] === b[column - 1]
-      let steps = Math.min(last[column]! + 1, line[column - 1]! + 1, last[column - 1]! + (same ? 0 : 1))
       const swapped = row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1]
-      if (swapped) steps = Math.min(steps, before[column - 2]! + 1)
-      line.push(steps)
+      line.push(
+        Math.min(
+          step(last, column) + 1,
+          step(line, column - 1) + 1,
+          step(last, column - 1) + (same ? 0 : 1),
+          swapped ? step(before, column - 2) + 1 : Infinity,
+        ),
+      )
     }
     ;[before, last] = [last, line]
   }
-  return last[b.length]!
+  return step(last, b.length)
 }
+
+const step = (line: readonly number[], column: number): number => line[column] ?? Infinity

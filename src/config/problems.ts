@@ -1,8 +1,8 @@
 import type { z } from 'zod'
-import type { Found } from './load.ts'
 import { didYouMean } from './nearest.ts'
 import { knownKeys } from './published.ts'
 import { resourceKinds } from './schema.ts'
+import type { Found } from './source.ts'
 
 type Issue = z.core.$ZodIssue
 
@@ -110,4 +110,4 @@ const typeOf = (value: unknown): string =>
             : 'a number'
 
 const choice = (options: readonly string[]): string =>
-  options.length === 1 ? options[0]! : `one of ${options.join(', ')}`
+  options.length === 1 ? options.join('') : `one of ${options.join(', ')}`

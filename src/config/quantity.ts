@@ -25,7 +25,7 @@ export const parseSize = (text: string): number => parseQuantity(text, sizes, 'a
 function parseQuantity(text: string, units: ReadonlyMap<string, number>, what: string): number {
   const parts = /^(\d{1,9}(?:\.\d{1,3})?) ?([A-Za-z]{1,5})$/.exec(text.trim())
   const unit = units.get(parts?.[2] ?? '')
-  const amount = unit === undefined ? NaN : Math.round(Number(parts![1]) * unit)
+  const amount = unit === undefined ? NaN : Math.round(Number(parts?.[1]) * unit)
   if (!(amount > 0) || !Number.isSafeInteger(amount))
     throw new Failure('invalid', `expected ${what} (units: ${[...units.keys()].join(', ')})`)
   return amount

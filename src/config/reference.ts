@@ -17,7 +17,7 @@ export function parseTemplate(text: string): Template {
   let plain = ''
   for (const found of text.matchAll(opening)) {
     plain += text.slice(from, found.index)
-    const [whole, escape, inside, close] = found
+    const [whole, escape, inside = '', close] = found
     from = found.index + whole.length
     if (escape !== '') {
       plain += whole.slice(1)
@@ -26,7 +26,7 @@ export function parseTemplate(text: string): Template {
     if (close === '') throw new Failure('invalid', 'a `${` is not closed; write `$${` for the characters themselves')
     if (plain !== '') parts.push(plain)
     plain = ''
-    parts.push(parseReference(inside!))
+    parts.push(parseReference(inside))
   }
   plain += text.slice(from)
   if (plain !== '' || parts.length === 0) parts.push(plain)

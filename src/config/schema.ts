@@ -70,7 +70,7 @@ function parseAddress(text: string): Address {
   const port = Number(parts?.[3])
   if (parts === null || port > 65_535)
     throw new Failure('invalid', 'expected an address and a port, such as `127.0.0.1:7400` or `[::1]:7400`')
-  return { host: (parts[1] ?? parts[2])!, port }
+  return { host: parts[1] ?? parts[2] ?? '', port }
 }
 
 /** Whether a host is this machine alone. A name other than `localhost` is not trusted to be. */

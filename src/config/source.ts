@@ -1,4 +1,4 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
 import type { Document, Node } from 'yaml'
 
 export type Path = readonly (string | number)[]
@@ -7,6 +7,14 @@ export type Path = readonly (string | number)[]
 export interface Position {
   readonly line: number
   readonly column: number
+}
+
+/** Something found at a path of the data, before it has a place in the file. */
+export interface Found {
+  readonly path: Path
+  readonly message: string
+  /** Whether the key itself is meant. */
+  readonly of?: 'key'
 }
 
 export interface Source {
@@ -51,6 +59,7 @@ export function readSource(text: string): Source {
     }))
     if (document.directives?.yaml.explicit === true)
       problems.push({ position: at(0), message: 'expected no `%YAML` directive: the file is YAML 1.2' })
+    problems.push(...unwanted(document).map(({ offset, message }) => ({ position: at(offset), message })))
     if (problems.length > 0) return { problems, position }
     try {
       return { data: document.toJS({ maxAliasCount: mostAliases }) ?? {}, problems, position }
@@ -66,15 +75,29 @@ export function readSource(text: string): Source {
   }
 }
 
+/** What YAML has and we do not: tags, which make other things of values, and the one key that plain objects cannot have. */
+function unwanted(document: Document): readonly { readonly offset: number; readonly message: string }[] {
+  const found: { offset: number; message: string }[] = []
+  visit(document, {
+    Node(key, node) {
+      if ('tag' in node && node.tag !== undefined)
+        found.push({ offset: node.range?.[0] ?? 0, message: 'tags are not supported: write the value as it is' })
+      if (key === 'key' && isScalar(node) && node.value === '__proto__')
+        found.push({ offset: node.range?.[0] ?? 0, message: 'expected a name other than `__proto__`' })
+    },
+  })
+  return found
+}
+
 const unreadable = (message: string): Source => {
   const start = { line: 1, column: 1 }
   return { problems: [{ position: start, message }], position: () => start }
 }
 
-const firstLine = (message: string): string => message.split('\n', 1)[0]!
+const firstLine = (message: string): string => message.replace(/\n[^]*/, '')
 
 function offsetOf(document: Document, path: Path, of: 'value' | 'key'): number {
-  let node = resolved(document, document.contents as Node | null)
+  let node = resolved(document, document.contents)
   let offset = node?.range?.[0] ?? 0
   for (const [depth, segment] of path.entries()) {
     if (isMap(node)) {
