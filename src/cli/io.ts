@@ -3,10 +3,10 @@ import type { ReadStream } from 'node:tty'
 
 /** What a command reads and writes, so that tests can stand in for a terminal. */
 export interface Io {
-  /** Writes a line (or several, with line ends between them) to standard output. */
-  readonly out: (line: string) => void
+  /** Writes to standard output, and ends the line where the text does not. */
+  readonly out: (text: string) => void
   /** The same for standard error: errors, warnings, questions. */
-  readonly err: (line: string) => void
+  readonly err: (text: string) => void
   /** Whether a person is at both ends: standard input and output are a terminal. */
   readonly isTty: boolean
   readonly color: boolean
@@ -26,8 +26,8 @@ export const paint = ({ color }: Pick<Io, 'color'>, style: Style, text: string):
 export function processIo(): Io {
   const { stdin, stdout, stderr, env } = process
   return {
-    out: (line) => void stdout.write(`${line}\n`),
-    err: (line) => void stderr.write(`${line}\n`),
+    out: (text) => void stdout.write(ended(text)),
+    err: (text) => void stderr.write(ended(text)),
     isTty: stdin.isTTY && stdout.isTTY,
     color: stdout.isTTY && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
     columns: Math.max(20, stdout.columns || 80),
@@ -36,6 +36,11 @@ export function processIo(): Io {
     stdin,
   }
 }
+
+/** As much of it as commands need that only look and tell. */
+export type CommandIo = Pick<Io, 'out' | 'err' | 'cwd'>
+
+const ended = (text: string): string => (text.endsWith('\n') ? text : `${text}\n`)
 
 /** The next line of standard input, after a question; empty where the input ends. */
 export async function ask(io: Pick<Io, 'err' | 'stdin'>, question: string): Promise<string> {

@@ -131,9 +131,19 @@ export function span(milliseconds: number): string {
 /** A moment as people write it, in UTC: `2027-01-15 08:00:00Z`. */
 export function moment(at: number): string {
   const date = new Date(at)
-  return Number.isNaN(date.getTime()) ? '?' : date.toISOString().replace('T', ' ').replace(/\.\d+Z$/, 'Z')
+  return Number.isNaN(date.getTime())
+    ? '?'
+    : date
+        .toISOString()
+        .replace('T', ' ')
+        .replace(/\.\d+Z$/, 'Z')
 }
 
 /** A duration in milliseconds: as in configuration (`30 min`), and with `m` and `d` for short. */
 export const readDuration = (text: string): number =>
-  parseDuration(text.trim().replace(/^([\d.]+) ?m$/, '$1 min').replace(/^([\d.]+) ?d$/, '$1 days'))
+  parseDuration(
+    text
+      .trim()
+      .replace(/^([\d.]+) ?m$/, '$1 min')
+      .replace(/^([\d.]+) ?d$/, '$1 days'),
+  )

@@ -1,0 +1,65 @@
+import type { Command, ExitCode } from './command.ts'
+import { checkCommand } from './check.ts'
+import { initCommand } from './init.ts'
+import type { CommandIo } from './io.ts'
+import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
+import { killCommand, reviveCommand } from './kill.ts'
+import { reloadCommand } from './reload.ts'
+import { sessionsEnd, sessionsList, sessionsStart } from './sessions.ts'
+import { startCommand } from './start.ts'
+import { statusCommand } from './status.ts'
+
+/** A command that reads its own arguments. */
+const own = (
+  name: string,
+  summary: string,
+  help: readonly string[],
+  options: Command['options'],
+  run: (args: readonly string[], io: CommandIo) => Promise<number>,
+): Command => ({
+  name,
+  summary,
+  options,
+  help: [`${summary}.`, '', ...help.map((line) => `  ${line}`)].join('\n'),
+  run: async (args, io) => (await run(args, io)) as ExitCode,
+})
+
+const check = own(
+  'check',
+  'Validates sallyport.yaml without starting anything',
+  ['sallyport check [file] [--json]'],
+  { json: { type: 'boolean', says: 'Prints JSON.' } },
+  checkCommand,
+)
+const init = own('init', 'Writes a sallyport.yaml to begin with', ['sallyport init [folder]'], {}, initCommand)
+
+/** Everything that `sallyport` does, in the order of help. */
+export const commands: readonly Command[] = [
+  init,
+  check,
+  startCommand,
+  statusCommand,
+  reloadCommand,
+  sessionsStart,
+  sessionsList,
+  sessionsEnd,
+  keysIssue,
+  keysRotate,
+  keysList,
+  keysRevoke,
+  killCommand,
+  reviveCommand,
+]
+
+/** Under which title of the overview a command stands, by its first word. */
+export const groups: ReadonlyMap<string, string> = new Map([
+  ['init', 'Setting up'],
+  ['check', 'Setting up'],
+  ['start', 'Running'],
+  ['status', 'Running'],
+  ['reload', 'Running'],
+  ['sessions', 'Agents'],
+  ['keys', 'Agents'],
+  ['kill', 'Agents'],
+  ['revive', 'Agents'],
+])
