@@ -45,7 +45,7 @@ export function connect(file: string): Database {
   const read = <T>(work: () => T): T => translate(path, path, work)
   try {
     read(() => {
-      database.exec('pragma journal_mode = wal')
+      keepWriteAheadLog(database)
       // A commit is on the disk when it returns.
       database.exec('pragma synchronous = full')
       // Functions and virtual tables that an altered schema names are not run.
@@ -100,6 +100,19 @@ function keepPrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600))
   // SQLite gives the files that it puts beside this one the same mode.
   chmodSync(path, 0o600)
+}
+
+/** Several processes that make one file at once: SQLite refuses to wait for this one lock, so we do. */
+function keepWriteAheadLog(database: DatabaseSync): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4))
+  for (const start = performance.now(); ; Atomics.wait(pause, 0, 0, 5))
+    try {
+      database.exec('pragma journal_mode = wal')
+      return
+    } catch (thrown) {
+      const busy = ((thrown as { readonly errcode?: number }).errcode ?? 0) & 0xff
+      if (busy !== 5 || performance.now() - start > patience) throw thrown
+    }
 }
 
 function migrate(database: DatabaseSync, path: string): void {
