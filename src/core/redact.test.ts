@@ -13,15 +13,26 @@ describe('names that hide their values', () => {
     'cookie', 'Set-Cookie', 'private_key', 'aws_secret_access_key', 'credentials', 'auth', 'pwd', 'pin', 'otp', 'cvv', 'jwt', 'ｐａｓｓｗｏｒｄ',
   ] // prettier-ignore
   test.each(hidden)('%s', (name) => {
-    expect(redact({ [name]: 'hunter2' }, bounds)).toMatchObject({ value: { [name]: redactedText }, changed: 1, hidden: 1 })
+    expect(redact({ [name]: 'hunter2' }, bounds)).toMatchObject({
+      value: { [name]: redactedText },
+      changed: 1,
+      hidden: 1,
+    })
   })
 
-  test.each(['name', 'author', 'keyboard', 'pinned', 'tokenizer', 'passenger', 'description', 'compass', 'spin'])('not %s', (name) => {
-    expect(isSensitive(name, 'text')).toBe(false)
-  })
+  test.each(['name', 'author', 'keyboard', 'pinned', 'tokenizer', 'passenger', 'description', 'compass', 'spin'])(
+    'not %s',
+    (name) => {
+      expect(isSensitive(name, 'text')).toBe(false)
+    },
+  )
 
   test('a count of tokens stays, a number as a password does not', () => {
-    expect(redact({ max_tokens: 100, tokens: 12, password: 1234 }, bounds).value).toEqual({ max_tokens: 100, tokens: 12, password: redactedText })
+    expect(redact({ max_tokens: 100, tokens: 12, password: 1234 }, bounds).value).toEqual({
+      max_tokens: 100,
+      tokens: 12,
+      password: redactedText,
+    })
   })
 
   test('whatever hangs below the name, however deep it stands', () => {
@@ -30,11 +41,21 @@ describe('names that hide their values', () => {
 
   test('in lists of pairs, in name and value, and in JSON inside a string', () => {
     const { value } = redact(
-      { headers: [['Cookie', 'a=b'], ['Accept', '*/*']], field: { name: 'X-Api-Key', value: 'k' }, body: ' {"user":"u","password":"p"}' },
+      {
+        headers: [
+          ['Cookie', 'a=b'],
+          ['Accept', '*/*'],
+        ],
+        field: { name: 'X-Api-Key', value: 'k' },
+        body: ' {"user":"u","password":"p"}',
+      },
       bounds,
     )
     expect(value).toEqual({
-      headers: [['Cookie', redactedText], ['Accept', '*/*']],
+      headers: [
+        ['Cookie', redactedText],
+        ['Accept', '*/*'],
+      ],
       field: { name: 'X-Api-Key', value: redactedText },
       body: `{"user":"u","password":"${redactedText}"}`,
     })
@@ -81,41 +102,66 @@ describe('promise 7: what was cut is said', () => {
     ['names with a slash', { 'a/b~c': NaN }, { 'a/b~c': '[not JSON: number]' }, [{ path: '/a~1b~0c', why: 'not_json' }]],
   ] // prettier-ignore
   test.each(cases)('%s', (_name, value, kept, changes) => {
-    expect(redact(value, { ...bounds, maxItems: 3, maxDepth: 3 })).toMatchObject({ value: kept, changed: changes.length, changes })
+    expect(redact(value, { ...bounds, maxItems: 3, maxDepth: 3 })).toMatchObject({
+      value: kept,
+      changed: changes.length,
+      changes,
+    })
   })
 
   test('the total size', () => {
     const { value, changes } = redact({ a: 'x'.repeat(40), b: 'y'.repeat(40), c: 1 }, { maxBytes: 70, maxString: 200 })
     expect(value).toEqual({ a: 'x'.repeat(40) })
-    expect(changes).toEqual([{ path: '/b', why: 'size' }, { path: '', why: 'size', was: 3 }])
+    expect(changes).toEqual([
+      { path: '/b', why: 'size' },
+      { path: '', why: 'size', was: 3 },
+    ])
   })
 })
 
 describe('hostile values', () => {
   test('any value gives canonical JSON within the bounds', () => {
     fc.assert(
-      fc.property(fc.anything({ withBigInt: true, withDate: true, withMap: true, withSparseArray: true, withNullPrototype: true }), fc.nat(500), fc.nat(50), (value, maxBytes, maxString) => {
-        const { value: kept } = redact(value, { maxBytes, maxString })
-        expect(() => canonicalize(kept)).not.toThrow()
-        expect(bytes(kept)).toBeLessThanOrEqual(Math.max(maxBytes, 4))
-      }),
+      fc.property(
+        fc.anything({
+          withBigInt: true,
+          withDate: true,
+          withMap: true,
+          withSparseArray: true,
+          withNullPrototype: true,
+        }),
+        fc.nat(500),
+        fc.nat(50),
+        (value, maxBytes, maxString) => {
+          const { value: kept } = redact(value, { maxBytes, maxString })
+          expect(() => canonicalize(kept)).not.toThrow()
+          expect(bytes(kept)).toBeLessThanOrEqual(Math.max(maxBytes, 4))
+        },
+      ),
     )
   })
 
   test('any string, by bytes', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 300 }), fc.nat(800), (text, maxBytes) => {
-        expect(bytes(redact([text, text], { maxBytes, maxString: 100 }).value)).toBeLessThanOrEqual(Math.max(maxBytes, 4))
+        expect(bytes(redact([text, text], { maxBytes, maxString: 100 }).value)).toBeLessThanOrEqual(
+          Math.max(maxBytes, 4),
+        )
       }),
     )
   })
 
   test('JSON without a secret is kept as it was', () => {
     fc.assert(
-      fc.property(fc.jsonValue({ maxDepth: 4 }).filter((value) => !/pass|secret|auth|token|pin|otp|jwt|csrf|cvv|cvc|pwd|cook/i.test(JSON.stringify(value))), (value) => {
-        const kept = redact(value, { maxBytes: 1e6, maxString: 1e6 })
-        if (kept.changed === 0) expect(kept.value).toEqual(JSON.parse(JSON.stringify(value)))
-      }),
+      fc.property(
+        fc
+          .jsonValue({ maxDepth: 4 })
+          .filter((value) => !/pass|secret|auth|token|pin|otp|jwt|csrf|cvv|cvc|pwd|cook/i.test(JSON.stringify(value))),
+        (value) => {
+          const kept = redact(value, { maxBytes: 1e6, maxString: 1e6 })
+          if (kept.changed === 0) expect(canonicalize(kept.value)).toBe(canonicalize(value))
+        },
+      ),
     )
   })
 
@@ -132,7 +178,10 @@ describe('hostile values', () => {
   })
 
   test('changes are bounded, their number is not', () => {
-    const { changes, changed } = redact(Array.from({ length: 100 }, () => NaN), bounds)
+    const { changes, changed } = redact(
+      Array.from({ length: 100 }, () => NaN),
+      bounds,
+    )
     expect([changes.length, changed]).toEqual([20, 100])
   })
 })
