@@ -15,7 +15,10 @@ const loneSurrogate = /\p{Surrogate}/u
  * Fails with `invalid` for what JSON cannot carry exactly (undefined, functions, NaN, infinities, big integers, class
  * instances, lone surrogates) and with `too_large` past a bound (128 levels, 64 Mi units), which also ends cycles.
  */
-export function canonicalize(value: unknown, { maxDepth = 128, maxLength = 64 * 2 ** 20 }: CanonicalBounds = {}): string {
+export function canonicalize(
+  value: unknown,
+  { maxDepth = 128, maxLength = 64 * 2 ** 20 }: CanonicalBounds = {},
+): string {
   let length = 0
 
   function spend(text: string): string {

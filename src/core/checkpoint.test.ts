@@ -21,12 +21,21 @@ const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha
 
 const isSigned = (text: string, signature: string, { key }: NoteKey): boolean => {
   const der = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), Buffer.from(key, 'base64')])
-  return verify(null, Buffer.from(text), createPublicKey({ key: der, format: 'der', type: 'spki' }), Buffer.from(signature, 'base64'))
+  return verify(
+    null,
+    Buffer.from(text),
+    createPublicKey({ key: der, format: 'der', type: 'spki' }),
+    Buffer.from(signature, 'base64'),
+  )
 }
 
 /** A key from the first test of RFC 8032 §7.1. */
 const seed = Buffer.from('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60', 'hex')
-const secret = createPrivateKey({ key: Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed]), format: 'der', type: 'pkcs8' })
+const secret = createPrivateKey({
+  key: Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed]),
+  format: 'der',
+  type: 'pkcs8',
+})
 const publicKey = 'd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a'
 const name = 'example.com/log'
 const key: NoteKey = {
@@ -64,7 +73,11 @@ describe('notes and keys of other implementations', () => {
       'example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n'
     const note = parseNote(source)
     const read = parseCheckpoint(note.text)
-    expect(read).toEqual({ origin: 'example.com/behind-the-sofa', size: 20852163, root: 'CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=' })
+    expect(read).toEqual({
+      origin: 'example.com/behind-the-sofa',
+      size: 20852163,
+      root: 'CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=',
+    })
     expect(formatCheckpoint(read)).toBe(note.text)
     expect(formatNote(note)).toBe(source)
   })
@@ -76,7 +89,13 @@ describe('opening a checkpoint', () => {
   })
 
   test('signatures by others are passed over', () => {
-    const other = formatNote({ text: parseNote(checkpoint).text, signatures: [{ name: 'witness', keyId: '01020304', signature: encode(new Uint8Array(72)) }, ...parseNote(checkpoint).signatures] })
+    const other = formatNote({
+      text: parseNote(checkpoint).text,
+      signatures: [
+        { name: 'witness', keyId: '01020304', signature: encode(new Uint8Array(72)) },
+        ...parseNote(checkpoint).signatures,
+      ],
+    })
     expect(openCheckpoint(other, key, isSigned).size).toBe(7)
   })
 

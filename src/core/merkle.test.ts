@@ -69,9 +69,12 @@ describe('the vectors of Certificate Transparency', () => {
   const leaves = entries.map((entry) => leafHash(sha256, bytes(entry)))
   const root = (size: number): Uint8Array => bytes(roots[size] as string)
 
-  test.each(roots.map((expected, size): [number, string] => [size, expected]))('the root of %i leaves', (size, expected) => {
-    expect(hex(rootHash(sha256, grow(sha256, emptyTree, leaves.slice(0, size))))).toBe(expected)
-  })
+  test.each(roots.map((expected, size): [number, string] => [size, expected]))(
+    'the root of %i leaves',
+    (size, expected) => {
+      expect(hex(rootHash(sha256, grow(sha256, emptyTree, leaves.slice(0, size))))).toBe(expected)
+    },
+  )
 
   test.each(inclusion)('leaf %i in a tree of %i', (index, size, path) => {
     expect(prove(inclusionParts(index, size), leaves).map(hex)).toEqual(path)
@@ -81,7 +84,9 @@ describe('the vectors of Certificate Transparency', () => {
 
   test.each(consistency)('a tree of %i is the beginning of one of %i', (from, to, path) => {
     expect(prove(consistencyParts(from, to), leaves).map(hex)).toEqual(path)
-    expect(verifyConsistency(sha256, { size: from, root: root(from) }, { size: to, root: root(to) }, path.map(bytes))).toBe(true)
+    expect(
+      verifyConsistency(sha256, { size: from, root: root(from) }, { size: to, root: root(to) }, path.map(bytes)),
+    ).toBe(true)
   })
 })
 
@@ -120,7 +125,9 @@ describe('laws', () => {
         const claim = { index, size, leaf: leaves[index] as Uint8Array, root: definition(leaves) }
         expect(verifyInclusion(sha256, claim, path)).toBe(true)
 
-        expect(verifyInclusion(sha256, { ...claim, leaf: leafHash(sha256, new Uint8Array([7, 7, 7])) }, path)).toBe(false)
+        expect(verifyInclusion(sha256, { ...claim, leaf: leafHash(sha256, new Uint8Array([7, 7, 7])) }, path)).toBe(
+          false,
+        )
         if (other % size !== index) {
           expect(verifyInclusion(sha256, { ...claim, index: other % size }, path)).toBe(false)
           expect(verifyInclusion(sha256, { ...claim, leaf: leaves[other % size] as Uint8Array }, path)).toBe(false)
@@ -150,8 +157,17 @@ describe('laws', () => {
 
         if (from > 0) {
           const changed = leaves.with(at % from, leafHash(sha256, new Uint8Array([7, 7, 7])))
-          expect(verifyConsistency(sha256, older, { size: to, root: definition(changed) }, prove(consistencyParts(from, to), changed))).toBe(false)
-          expect(verifyConsistency(sha256, { ...older, root: definition(changed.slice(0, from)) }, newer, path)).toBe(false)
+          expect(
+            verifyConsistency(
+              sha256,
+              older,
+              { size: to, root: definition(changed) },
+              prove(consistencyParts(from, to), changed),
+            ),
+          ).toBe(false)
+          expect(verifyConsistency(sha256, { ...older, root: definition(changed.slice(0, from)) }, newer, path)).toBe(
+            false,
+          )
         }
         if (from < to) expect(verifyConsistency(sha256, newer, older, path)).toBe(false)
         expect(verifyConsistency(sha256, older, newer, [...path, newer.root])).toBe(false)

@@ -76,7 +76,7 @@ export type Part = readonly Node[]
 /** The full subtrees that make up the leaves `[start, end)`, from left to right; `start` begins a subtree of that size. */
 export function subtrees(start: number, end: number): Part {
   const nodes: Node[] = []
-  for (let from = start; from < end; ) {
+  for (let from = start; from < end;) {
     let level = 0
     while (from % 2 ** (level + 1) === 0 && from + 2 ** (level + 1) <= end) level += 1
     nodes.push({ level, position: from / 2 ** level })
@@ -93,7 +93,7 @@ export const joinPart = (sha256: Sha256, hashes: readonly Uint8Array[]): Uint8Ar
 export function inclusionParts(index: number, size: number): readonly Part[] {
   requireWithin(0, index, size - 1)
   const parts: Part[] = []
-  for (let start = 0, end = size; end - start > 1; ) {
+  for (let start = 0, end = size; end - start > 1;) {
     const middle = start + largestPower(end - start)
     if (index < middle) {
       parts.push(subtrees(middle, end))

@@ -180,13 +180,18 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
   return { value: copied ?? null, changed, hidden: hiddenCount, changes }
 }
 
-const sensitiveParts = /passw|passphrase|secret|apikey|authoriz|privatekey|accesskey|signingkey|encryptionkey|credential|cookie|bearer|connectionstring/
+const sensitiveParts =
+  /passw|passphrase|secret|apikey|authoriz|privatekey|accesskey|signingkey|encryptionkey|credential|cookie|bearer|connectionstring/
 const sensitiveWords = /(?:^|[^a-z])(?:auth|pwd|pass|pin|otp|cvv|cvc|jwt|csrf|xsrf)(?:[^a-z]|$)/
 const tokenName = /tokens?$/
 
 /** Whether a name says that its value is a secret. Counts of tokens are not: `max_tokens: 100`. */
 export function isSensitive(name: string, value?: unknown): boolean {
-  const words = name.slice(0, maxKey).normalize('NFKC').replace(/([a-z0-9])([A-Z])/g, '$1_$2').toLowerCase()
+  const words = name
+    .slice(0, maxKey)
+    .normalize('NFKC')
+    .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+    .toLowerCase()
   const squeezed = words.replace(/[^\p{L}\p{N}]/gu, '')
   if (sensitiveParts.test(squeezed) || sensitiveWords.test(words)) return value !== null && typeof value !== 'boolean'
   return tokenName.test(squeezed) && value !== null && typeof value !== 'number' && typeof value !== 'boolean'
