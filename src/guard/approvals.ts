@@ -96,9 +96,6 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
     const now = clock()
     const session = actorOf(question.chain).session
     const standing = await store.list({ states: ['pending'], limit: 500 })
-    const binding = bindingOf(question)
-    const same = standing.find((approval) => approval.binding === binding && now < approval.expiresAt)
-    if (same !== undefined) return same
     if (standing.filter(({ chain }) => actorOf(chain).session === session).length >= mostOpen)
       throw new Failure(
         'limited',
@@ -106,7 +103,15 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
       )
     const id = randomId('appr')
     const approval = await store.open(
-      { ...question, id, binding, state: 'pending', openedAt: now, expiresAt: now + question.ask.within, answers: [] },
+      {
+        ...question,
+        id,
+        binding: bindingOf(question),
+        state: 'pending',
+        openedAt: now,
+        expiresAt: now + question.ask.within,
+        answers: [],
+      },
       now,
     )
     if (approval.id !== id) return approval

@@ -352,6 +352,15 @@ test('promise 2: a child counts against its parent’s limits', async () => {
   expect(await call(parent.id, 4)).toMatchObject({ refusal: { code: 'limited' } })
 })
 
+test('promise 9: people are not flooded: a session has at most 20 questions open', async () => {
+  const world = await responding(policy.replace('calls: 5/min', 'calls: 500/min'))
+  const outcomes = []
+  for (let amount = 1; amount <= 22; amount++)
+    outcomes.push(await run(world, 'desk:refund', { amount }, counted().perform, 'write'))
+  expect(await world.approvals.list({ states: ['pending'] })).toHaveLength(20)
+  expect(outcomes.at(-1)).toMatchObject({ kind: 'refused', refusal: { code: 'limited' } })
+})
+
 test('a question ends with its session', async () => {
   const world = await responding()
   const first = await run(world, 'desk:refund', { amount: 5 }, counted().perform, 'write')

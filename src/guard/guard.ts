@@ -145,6 +145,7 @@ export function createGuard(ports: GuardPorts): Guard {
     if (decision.kind === 'ask') {
       const question = questionOf(action, facts, decision)
       const approval = await answerTo(question, hold, cut)
+      if ('code' in approval) return { refusal: await refuse(action, argsDigest, approval) }
       if (approval.state !== 'approved')
         return { refusal: await refuseUnanswered(action, argsDigest, decision, approval) }
       // Afresh, with the answer as one more fact: a grant may have ended while a person thought.
@@ -176,8 +177,9 @@ export function createGuard(ports: GuardPorts): Guard {
   }
 
   /** The open question about this very action, waited for as long as the caller can. */
-  async function answerTo(question: Question, hold: Hold, cut: AbortSignal): Promise<Approval> {
-    const known = (await approvals.find(question)) ?? (await approvals.open(question))
+  async function answerTo(question: Question, hold: Hold, cut: AbortSignal): Promise<Approval | Denied> {
+    const known = (await approvals.find(question)) ?? (await opened(question))
+    if ('code' in known) return known
     if (known.state !== 'pending' || hold.most <= 0) return known
     const stop = hold.waiting?.(known)
     const enough = new AbortController()
@@ -187,6 +189,16 @@ export function createGuard(ports: GuardPorts): Guard {
     } finally {
       clearTimeout(timer)
       stop?.()
+    }
+  }
+
+  async function opened(question: Question): Promise<Approval | Denied> {
+    try {
+      return await approvals.open(question)
+    } catch (thrown) {
+      const { code, message } = Failure.from(thrown)
+      if (code !== 'limited') throw thrown
+      return { kind: 'deny', code, rules: ['limit:questions'], because: message }
     }
   }
 
