@@ -46,9 +46,11 @@ function compiled(
 ): { readonly policy: Policy; readonly problems: readonly SettingsProblem[] } {
   const { settings, digest } = loaded
   const problems: SettingsProblem[] = []
-  const compile = conditionCompiler(settings.facts, options, (path, message) =>
-    problems.push({ ...loaded.at(path), message }),
-  )
+  const compile = conditionCompiler(settings.facts, options, (path, message) => {
+    const problem = { ...loaded.at(path), message }
+    // A rule over several permissions has its condition compiled for each.
+    if (!problems.some((other) => other.path === problem.path && other.message === message)) problems.push(problem)
+  })
   const agents = new Map<string, AgentPolicy>()
   for (const [name, { mode, may, lends, limits }] of Object.entries(settings.agents)) {
     const path = ['agents', name]

@@ -11,8 +11,8 @@ export interface JsonSchema {
   readonly additionalProperties?: boolean | JsonSchema
   readonly items?: JsonSchema
   readonly anyOf?: readonly JsonSchema[]
-  readonly enum?: readonly unknown[]
-  readonly const?: unknown
+  readonly enum?: readonly (string | number | boolean)[]
+  readonly const?: string | number | boolean
 }
 
 /** The JSON Schema of `sallyport.yaml`, for editors. */

@@ -8,7 +8,7 @@ export type Reference =
 /** A value with references in it: `Bearer ${env:CRM_TOKEN}`. */
 export type Template = readonly (string | Reference)[]
 
-const opening = /(\$?)\$\{([^}]*)(\}?)/g
+const opening = /\$\$\{|\$\{([^}]*)(\}?)/g
 
 /** Reads a value. `$${` stands for `${` itself. Fails with `invalid`; the message never has the text in it. */
 export function parseTemplate(text: string): Template {
@@ -17,10 +17,10 @@ export function parseTemplate(text: string): Template {
   let plain = ''
   for (const found of text.matchAll(opening)) {
     plain += text.slice(from, found.index)
-    const [whole, escape, inside = '', close] = found
+    const [whole, inside = '', close] = found
     from = found.index + whole.length
-    if (escape !== '') {
-      plain += whole.slice(1)
+    if (whole === '$${') {
+      plain += '${'
       continue
     }
     if (close === '') throw new Failure('invalid', 'a `${` is not closed; write `$${` for the characters themselves')
