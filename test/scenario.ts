@@ -6,7 +6,6 @@ import type { Approval } from '../src/core/approval.ts'
 import type { FactValue } from '../src/core/condition.ts'
 import { decide } from '../src/core/decide.ts'
 import type { Decision, Link } from '../src/core/decide.ts'
-import { Failure } from '../src/core/failure.ts'
 import type { JsonObject } from '../src/core/json.ts'
 import { clean } from '../src/core/label.ts'
 import type { Label } from '../src/core/label.ts'
@@ -148,6 +147,3 @@ const toApproval = ({ state, ask, expiresIn }: NonNullable<CaseText['approval']>
 
 /** `allow`, `ask`, or the code of the refusal. */
 export const outcome = (decision: Decision): string => (decision.kind === 'deny' ? decision.code : decision.kind)
-
-/** For tests that read files: a case that cannot be read is a failure of the test, with its place. */
-export const unreadable = (place: string, what: string): Failure => new Failure('invalid', `${place}: ${what}`)
