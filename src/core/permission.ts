@@ -98,7 +98,11 @@ export function indexByPermission<T extends { readonly pattern: Pattern }>(
   for (const entry of all) {
     const isOpen = hasWildcard(entry.pattern) || (effects as readonly string[]).includes(entry.pattern.operation)
     if (isOpen) open.push(entry)
-    else exact.set(entry.pattern.source, [...(exact.get(entry.pattern.source) ?? []), entry])
+    else {
+      const same = exact.get(entry.pattern.source)
+      if (same === undefined) exact.set(entry.pattern.source, [entry])
+      else same.push(entry)
+    }
   }
   const none: readonly T[] = []
   const cache = new Map<string, readonly T[]>()
