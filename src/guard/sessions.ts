@@ -228,7 +228,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   }
 
   async function stop(target: string, because: string, by: string): Promise<number> {
-    if (target !== 'all' && !/^(agent|key):/.test(target))
+    if (target !== 'all' && !/^(agent|key|jwt):/.test(target))
       throw new Failure(
         'invalid',
         `\`${target}\` can't be stopped: expected \`all\`, \`agent:<name>\` or a session's id`,
