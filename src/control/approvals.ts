@@ -40,7 +40,8 @@ export function approvalRoutes({ approvals, guard, operations, clock }: ControlP
     route('GET', '/v1/approvals', who, async ({ query }) => {
       const given = query.get('state') ?? 'pending'
       const wanted = given === 'all' ? states : states.filter((state) => given.split(',').includes(state))
-      if (wanted.length === 0) throw new Failure('invalid', `\`state\` is one of ${states.join(', ')}, or all`)
+      if (given !== 'all' && wanted.length < given.split(',').length)
+        throw new Failure('invalid', `\`state\` is one of ${states.join(', ')}, or all`)
       return { approvals: await approvals.list({ states: wanted, limit: 200 }), now: clock() }
     }),
     route('GET', '/v1/approvals/watch', who, async ({ response, signal }) => {

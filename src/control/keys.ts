@@ -39,6 +39,9 @@ export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly R
       return { key: view(key), text }
     }),
     route('DELETE', '/v1/keys/:id', ['admin'], async ({ caller, param }) => {
+      // Whoever puts the text of a key here by mistake does not get it back in a complaint.
+      if (!/^key_[A-Za-z0-9_-]{1,64}$/.test(param('id')))
+        throw new Failure('invalid', 'expected the id of a key: `key_` and what follows it in the list')
       await keys.revoke(param('id'), callerName(caller), `revoked by ${callerName(caller)}`)
       return { revoked: param('id') }
     }),

@@ -90,6 +90,7 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
   /** Who the action is explained for, where no live session is: each agent of the chain as its session was started. */
   async function startedAs(request: Explain, event: AuditEvent | undefined): Promise<readonly AsStarted[]> {
     if (event === undefined) {
+      if (request.session !== undefined) throw new Failure('not_found', `there is no live session ${request.session}`)
       if (request.agent === undefined) throw new Failure('invalid', 'expected `session`, or `agent`')
       return [{ agent: request.agent, behalf: `agent:${request.agent}`, facts: request.facts ?? {} }]
     }

@@ -45,6 +45,8 @@ export function stopRoutes({ sessions, stopStore, policies }: ControlPorts): rea
     const meant = agentOrAll(target)
     if (meant.startsWith('agent:') && !policies.current().policy.agents.has(meant.slice('agent:'.length)))
       throw new Failure('not_found', `there is no session and no agent \`${target}\`: expected one, or \`all\``)
+    if (/^(key|jwt):/.test(meant) && !sessions.live().some(({ startedBy }) => startedBy === meant))
+      throw new Failure('not_found', `no live session was started by \`${target}\``)
     return sessions.stop(meant, because, by)
   }
 }
