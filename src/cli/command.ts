@@ -87,7 +87,7 @@ function parse<O extends Options>(
   try {
     parsed = parseArgs({ args: [...args], options: known, strict: true, allowPositionals: true })
   } catch (thrown) {
-    throw new UsageError(thrown instanceof Error ? thrown.message.split('. ', 1)[0]! : 'the arguments can’t be read')
+    throw new UsageError(thrown instanceof Error ? thrown.message.replace(/\. .*/s, '') : 'the arguments can’t be read')
   }
   const words = parsed.positionals
   const least = takes.filter((each) => each.startsWith('<')).length

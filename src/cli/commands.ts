@@ -1,5 +1,6 @@
 import type { Command, ExitCode } from './command.ts'
 import { checkCommand } from './check.ts'
+import { explainCommand } from './explain.ts'
 import { initCommand } from './init.ts'
 import type { CommandIo } from './io.ts'
 import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
@@ -8,6 +9,7 @@ import { reloadCommand } from './reload.ts'
 import { sessionsEnd, sessionsList, sessionsStart } from './sessions.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
+import { toolsAccept, toolsList, toolsShow } from './tools.ts'
 
 /** A command that reads its own arguments. */
 const own = (
@@ -49,6 +51,10 @@ export const commands: readonly Command[] = [
   keysRevoke,
   killCommand,
   reviveCommand,
+  explainCommand,
+  toolsList,
+  toolsShow,
+  toolsAccept,
 ]
 
 /** Under which title of the overview a command stands, by its first word. */
@@ -62,4 +68,6 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['keys', 'Agents'],
   ['kill', 'Agents'],
   ['revive', 'Agents'],
+  ['explain', 'Policy'],
+  ['tools', 'Policy'],
 ])

@@ -1,6 +1,6 @@
 import type { IssuedKey, IssueKey, KeyView } from '../control/wire.ts'
 import { openClient } from './client.ts'
-import { command, jsonOption, optionValue } from './command.ts'
+import { command, jsonOption, optionValue, UsageError } from './command.ts'
 import type { ExitCode } from './command.ts'
 import { paint } from './io.ts'
 import type { Io } from './io.ts'
@@ -102,6 +102,7 @@ export const keysRevoke = command({
   ],
   examples: ['sallyport keys revoke key_8f2c'],
   async run({ words: [id = ''], values }, io) {
+    if (id.startsWith('sp_')) throw new UsageError('expected the id of a key (`key_…`), not its text: end that key now')
     const done = await openClient(values, io).delete<{ revoked: string }>(`/v1/keys/${encodeURIComponent(id)}`)
     io.out(values.json === true ? jsonText(done) : `${safe(done.revoked)} is revoked`)
     return 0

@@ -76,7 +76,7 @@ function unknown(first: string, second: string | undefined, io: Io): 2 {
       io,
       `there is no command \`${first.slice(0, 60)}\`${didYouMean(
         first,
-        commands.map(({ name }) => name.split(' ')[0]!),
+        commands.map(({ name }) => firstWord(name)),
       )}`,
     ),
   )
@@ -112,7 +112,7 @@ function overview(io: Io): string {
         ? []
         : [
             paint(io, 'bold', title),
-            ...listed(commands.filter(({ name }) => groups.get(name.split(' ')[0]!) === title)),
+            ...listed(commands.filter(({ name }) => groups.get(firstWord(name)) === title)),
             '',
           ],
     ),
@@ -120,6 +120,8 @@ function overview(io: Io): string {
     'refused, 2 not understood.',
   ].join('\n')
 }
+
+const firstWord = (name: string): string => name.replace(/ .*/, '')
 
 const listed = (some: readonly Command[]): readonly string[] =>
   some.map(({ name, summary }) => `  ${name.padEnd(18)}  ${summary}`)

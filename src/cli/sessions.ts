@@ -110,7 +110,7 @@ export const sessionsList = command({
         safe(behalf),
         parent === undefined ? safe(startedBy) : `from ${safe(parent)}`,
         span(deadline - now),
-        `${label.trust === 'untrusted' ? 'has read untrusted text' : ''}`,
+        label.trust === 'untrusted' ? 'has read untrusted text' : '',
       ])
       const [head = '', ...lines] = columnsOf([['SESSION', 'AGENT', 'FOR', 'STARTED BY', 'ENDS IN', ''], ...rows])
       io.out([paint(io, 'dim', head), ...lines].join('\n'))

@@ -57,7 +57,7 @@ function announce({ agents, people, policy, audit }: Status, state: string, io: 
   const dim = (text: string): string => paint(io, 'dim', text)
   io.out(
     [
-      `${paint(io, 'bold', 'Sallyport is up.')}`,
+      paint(io, 'bold', 'Sallyport is up.'),
       `  agents    ${paint(io, 'cyan', `${agents.url.replace(/\/$/, '')}/mcp`)}  ${dim('MCP; each with a token or key of its own')}`,
       `  people    ${paint(io, 'cyan', people.url)}`,
       `  policy    ${safe(policy.file)}  ${dim(policy.digest.slice(0, 12))}`,

@@ -9,7 +9,7 @@ const otherSpaces = /(?! )\p{Zs}/gu
 
 /** Text by strangers on one line, with everything that a terminal obeys or that can't be seen written out. */
 export const safe = (text: string, options: { readonly maxLength?: number } = {}): string =>
-  printable(text, options).replace(otherSpaces, (space) => `\\u{${space.codePointAt(0)!.toString(16)}}`)
+  printable(text, options).replace(otherSpaces, (space) => `\\u{${space.charCodeAt(0).toString(16)}}`)
 
 const invisible = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]|(?! )\p{Zs}/gu
 
@@ -27,7 +27,7 @@ export function jsonLines(value: Json, indent = ''): readonly string[] {
     : Object.keys(value as object)
         .sort()
         .map((key) => {
-          const [first = '', ...rest] = jsonLines((value as Readonly<Record<string, Json>>)[key]!, `${indent}  `)
+          const [first = '', ...rest] = jsonLines((value as Readonly<Record<string, Json>>)[key] ?? null, `${indent}  `)
           return [`${indent}  ${jsonScalar(key)}: ${first.trimStart()}`, ...rest]
         })
   const [open, close] = isArray ? '[]' : '{}'
@@ -111,7 +111,7 @@ export function columnsOf(rows: readonly (readonly string[])[], gap = 2): readon
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => width(row[column] ?? ''))))
   return rows.map((row) =>
     row
-      .map((cell, column) => (column === row.length - 1 ? cell : fit(cell, widths[column]! + gap)))
+      .map((cell, column) => (column === row.length - 1 ? cell : fit(cell, (widths[column] ?? 0) + gap)))
       .join('')
       .trimEnd(),
   )
