@@ -78,7 +78,7 @@ const lazySync = 50
 /** Leaf hashes are written when so many have come. */
 const flushLeaves = 256
 /** How often a checkpoint is kept in the history. */
-const historyEvery = 60_000
+const historyEvery = 600_000
 const maxRetry = 5000
 
 /** Opens the files of a log, each cut to what counts. A new log has its signed empty checkpoint before any segment. */
