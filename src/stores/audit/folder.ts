@@ -20,16 +20,22 @@ export interface Segment {
   readonly file: string
 }
 
-/** The segments that are there, oldest first. A folder that is not there has none. */
+/**
+ * The segments that hold something, oldest first. A folder that is not there has none. An empty one is left over from a
+ * beginning that failed, or is about to be written: it says nothing.
+ */
 export async function listSegments(dir: string): Promise<readonly Segment[]> {
   const names = await fs.promises.readdir(segmentsFolder(dir)).catch((thrown: unknown) => {
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw thrown
   })
-  return names
-    .filter((name) => /^\d{16}\.jsonl$/.test(name))
-    .sort()
-    .map((name) => ({ first: Number.parseInt(name, 10), file: path.join(segmentsFolder(dir), name) }))
+  const segments: Segment[] = []
+  for (const name of names.filter((one) => /^\d{16}\.jsonl$/.test(one)).sort()) {
+    const file = path.join(segmentsFolder(dir), name)
+    const found = await fs.promises.stat(file).catch(() => undefined) // Retention may remove it meanwhile.
+    if (found !== undefined && found.size > 0) segments.push({ first: Number.parseInt(name, 10), file })
+  }
+  return segments
 }
 
 /** A line of a segment, without its newline. `isWhole` is false for bytes at the end that have none. */
