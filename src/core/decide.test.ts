@@ -341,6 +341,28 @@ describe('limits', () => {
   })
 })
 
+test('a call is charged once to a counter, and held to the least of its limits', () => {
+  const limits = [parseLimit('calls', '9/session'), parseLimit('calls', '5/session')]
+  const twice = { do: 'crm:lookup', limits: [parseLimit('calls', '3/min')] }
+  const world: World = {
+    may: [
+      { ...twice, when: small },
+      { ...twice, when: marked },
+    ],
+    limits,
+  }
+  const chain = [linkOf(world), linkOf(world, 1)]
+  const applied = limitsOf(actionOf('crm:lookup'), factsOf(world, chain)).map(({ key, limit: { source } }) => [
+    key,
+    source,
+  ])
+  expect(applied).toEqual([
+    ['session:ses_0:agent:reader:calls', '5/session'],
+    ['entry:reader:crm:lookup:calls/60000/3', '3/min'],
+    ['session:ses_1:agent:reader:calls', '5/session'],
+  ])
+})
+
 // Laws ----------------------------------------------------------------------------------------------------------------
 
 const permission = fc.constantFrom('crm:lookup', 'crm:delete', 'mail:post', 'crm.part:lookup')
@@ -423,7 +445,8 @@ const counters = fc.array(
     maxLength: 5,
   },
 )
-const hashOf = (key: string): number => [...key].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 65_521, 7)
+const hashOf = (key: string): number =>
+  Array.from(key, (letter) => letter.charCodeAt(0)).reduce((sum, code) => (sum * 31 + code) % 65_521, 7)
 
 const linkText = fc.record({
   may: fc.array(entry, { minLength: 1, maxLength: 4 }),

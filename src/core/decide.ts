@@ -129,7 +129,10 @@ export function visible(permission: Permission, effect: Effect, chain: readonly 
   )
 }
 
-/** Every limit that an action counts against, at every session of the chain. */
+/**
+ * Every limit that an action counts against, at every session of the chain. Each counter is there once, with the least
+ * of its limits: an agent that stands twice in a chain, or in two entries, is charged once for a call.
+ */
 export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): readonly AppliedLimit[] {
   const applied: AppliedLimit[] = policy.limits.map((limit) => ({
     limit,
@@ -157,7 +160,12 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
             `${action.permission} for agent ${session.agent}`,
           )
   }
-  return applied
+  const byCounter = new Map<string, AppliedLimit>()
+  for (const each of applied) {
+    const other = byCounter.get(each.key)
+    if (other === undefined || each.limit.amount < other.limit.amount) byCounter.set(each.key, each)
+  }
+  return [...byCounter.values()]
 }
 
 /** What one call costs a limit when it starts. What is known afterwards only costs nothing yet. */
@@ -175,7 +183,7 @@ export function scopeOf(link: Link, action: Pick<Action, 'args'>, label: Label, 
       agent: session.agent,
       behalf: session.behalf,
       depth,
-    } as Scope['session'],
+    },
     flow: { untrusted: label.trust === 'untrusted', private: label.readers === 'private' },
     now,
   }
