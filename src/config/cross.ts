@@ -115,7 +115,13 @@ function checkAsk(given: AskSettings, path: Path, peopleKey: string, settings: S
     })
 }
 
-function checkResources({ resources }: Settings, { warnings }: Findings): void {
+function checkResources({ resources }: Settings, { problems, warnings }: Findings): void {
+  const [, ...more] = Object.entries(resources).filter(([, { prefix }]) => !prefix)
+  for (const [name] of more)
+    problems.push({
+      path: ['resources', name, 'prefix'],
+      message: 'only one server can be without a prefix: two could give one name to different tools',
+    })
   for (const [name, { mcp }] of Object.entries(resources)) {
     const path = ['resources', name, 'mcp']
     if (mcp.kind === 'http' && mcp.url.startsWith('http:') && !isLoopback(new URL(mcp.url).hostname))

@@ -140,6 +140,11 @@ test.each<[string, string, RegExp]>([
     'listen: { agents: "127.0.0.1:7400", people: "127.0.0.1:7400" }',
     /never share one/,
   ],
+  [
+    'two servers without a prefix',
+    'resources: { a: { mcp: { command: [a] }, prefix: false }, b: { mcp: { command: [b] }, prefix: false } }',
+    /^1:95: resources\.b\.prefix: only one server/,
+  ],
   ['an origin with a path', 'listen: { origins: ["https://a.example/x"] }', /expected an origin/],
 ])('%s is refused, with its place', (_title, text, expected) => {
   expect(problems(text)).toEqual([expect.stringMatching(expected)])

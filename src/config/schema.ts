@@ -324,6 +324,14 @@ const resource = z.strictObject({
     .default('first-sight')
     .describe('How definitions of tools are held: to what was seen first, or to these digests (SHA-256, hexadecimal).'),
   sampling: z.boolean().default(false).describe('Whether the server may ask the agent to run its model.'),
+  elicitation: z.boolean().default(true).describe('Whether the server may ask the user of the agent something.'),
+  roots: z.boolean().default(false).describe('Whether the server may ask which folders the agent works in.'),
+  prefix: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Whether agents see its tools as `<name>__<tool>`. Without, names are as the server gives them; one server at most.',
+    ),
   timeout: duration.prefault('60 s').describe('How long a call may take.'),
   result: size.prefault('1 MB').describe('How large a result may be. A larger one is refused.'),
 })
