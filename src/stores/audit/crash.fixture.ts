@@ -1,0 +1,19 @@
+/**
+ * Run as a process of its own by the crash test: 64 loops append to a log without end, and each acknowledged id is
+ * told on standard output as `durable <id>` or `written <id>`, in a system call of its own.
+ */
+import fs from 'node:fs'
+import { openAuditLog } from './log.ts'
+
+const [dir = '', keyFile = ''] = process.argv.slice(2)
+const log = await openAuditLog({ dir, keyFile, segmentBytes: 100_000 })
+await Promise.all(
+  Array.from({ length: 64 }, async (_, loop) => {
+    for (let number = 0; ; number += 1) {
+      const wait = loop % 4 === 0 ? 'written' : 'durable'
+      const { id, done } = log.append({ type: 'action.decided', at: Date.now(), loop, number }, wait)
+      await done
+      fs.writeSync(1, `${wait} ${id}\n`)
+    }
+  }),
+)
