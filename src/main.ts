@@ -1,0 +1,474 @@
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
+import fs from 'node:fs'
+import { once } from 'node:events'
+import http from 'node:http'
+import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { createLocalJWKSet, createRemoteJWKSet } from 'jose'
+import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose'
+import { compileEntries, compilePolicy } from './config/compile.ts'
+import type { CompileOptions } from './config/compile.ts'
+import { loadSettings, problemInWords } from './config/load.ts'
+import type { LoadedSettings } from './config/load.ts'
+import { resolveReferences } from './config/resolve.ts'
+import type { ResolvedResource } from './config/resolve.ts'
+import { isLoopback } from './config/schema.ts'
+import type { Address, Settings } from './config/schema.ts'
+import type { Secret } from './config/secret.ts'
+import { createControl } from './control/server.ts'
+import type { Reloaded, Status } from './control/wire.ts'
+import { Failure } from './core/failure.ts'
+import { callerName } from './core/identity.ts'
+import type { Caller } from './core/identity.ts'
+import type { Label } from './core/label.ts'
+import type { Mode } from './core/policy.ts'
+import { printable } from './core/printable.ts'
+import { listenForAgents } from './gateway/listener.ts'
+import { createMcpGateway } from './gateway/mcp/server.ts'
+import type { McpResource } from './gateway/mcp/resource.ts'
+import { createApprovals } from './guard/approvals.ts'
+import { createAuthenticate } from './guard/authenticate.ts'
+import type { TrustedIssuer } from './guard/authenticate.ts'
+import { createClock } from './guard/clock.ts'
+import { compileCondition } from './guard/condition.ts'
+import { createCounters } from './guard/counters.ts'
+import { createGuard } from './guard/guard.ts'
+import { createKeys } from './guard/keys.ts'
+import { createPolicies } from './guard/policies.ts'
+import type { LoadedPolicy } from './guard/policies.ts'
+import { createSessions } from './guard/sessions.ts'
+import { cleanText, findHidden } from './guard/hidden-text.ts'
+import { createTokens } from './guard/tokens.ts'
+import { openAuditLog } from './stores/audit/log.ts'
+import { openStores } from './stores/sqlite/stores.ts'
+
+export interface StartOptions {
+  /** Path of `sallyport.yaml`. */
+  readonly file: string
+  readonly env: NodeJS.ProcessEnv
+  /** Told what an operator should know, a line each. No line holds a secret or a control character. */
+  readonly log: (line: string) => void
+}
+
+export interface Running {
+  status(): Status
+  /** Reads the configuration again. A broken one changes nothing, and fails with `invalid`, saying what is wrong. */
+  reload(by: string): Promise<Reloaded>
+  /** Lets calls in flight end (5 seconds at most), writes what waits, and lets everything go. */
+  close(): Promise<void>
+}
+
+const version = '0.1.0'
+/** How often deadlines, unanswered questions and counters are looked after, in milliseconds. */
+const beat = 200
+/** How long the start waits for MCP servers, in milliseconds: those that are slower come later. */
+const readyWithin = 3_000
+
+/** Makes every part and joins them. The only place that knows them all. Fails with a Failure that says what to do. */
+export async function start({ file, env, log }: StartOptions): Promise<Running> {
+  const clock = createClock()
+  const startedAt = clock()
+  const say = (line: string): void => log(printable(line))
+  const report = (failure: Failure): void => say(`error: ${failure.message}${causeOf(failure)}`)
+
+  let configured = await read(file, env)
+  const { settings } = configured.loaded
+  const state = privateFolder(settings.state)
+  const stores = openStores(path.join(state, 'sallyport.db'))
+  const audit = await openAuditLog({
+    dir: path.join(state, 'audit'),
+    keyFile: path.join(state, 'audit.key'),
+    clock,
+    segmentBytes: settings.audit.segment,
+    retentionDays: Math.ceil(settings.audit.retention / 86_400_000),
+  })
+
+  // The guard ---------------------------------------------------------------------------------------------------------
+  let argumentsOf: CompileOptions['argumentsOf']
+  const compile = ({ loaded }: Configured, onBroken?: (id: string, message: string) => void): LoadedPolicy => {
+    const options: CompileOptions = {
+      compileCondition,
+      argumentsOf: (permission) => argumentsOf?.(permission),
+      ...(onBroken === undefined ? {} : { onBroken }),
+    }
+    return {
+      policy: compilePolicy(loaded, options),
+      entries: (texts, id) => compileEntries(texts, id, loaded.settings.facts, options),
+    }
+  }
+  const policies = createPolicies(compile(configured))
+  const keys = createKeys(stores.keys, audit, clock)
+  const sessions = await createSessions({ store: stores.sessions, stopStore: stores.stops, policies, audit, clock })
+  const approvals = createApprovals(stores.approvals, audit, clock)
+  const counters = await createCounters(stores.counters, clock)
+  sessions.onEnd((ids, because) => {
+    for (const session of ids) approvals.void({ session }, because).catch((thrown) => report(Failure.from(thrown)))
+  })
+  const guard = createGuard({
+    sessions,
+    policies,
+    approvals,
+    counters,
+    audit,
+    clock,
+    keep: settings.audit.keep,
+    hideSecrets: (text) => configured.hideSecrets(text),
+  })
+
+  // What agents speak -------------------------------------------------------------------------------------------------
+  const mcp = await createMcpGateway({
+    guard,
+    sessions,
+    approvals,
+    pins: stores.pins,
+    audit,
+    clock,
+    resources: toResources(configured),
+    environment: env,
+    settings: { hold: { without: settings.approvals.hold, withProgress: settings.approvals.hold_with_progress } },
+    clean: cleaned,
+    report: (thrown) => report(Failure.from(thrown)),
+    // Conditions were read without knowing the arguments. Now that servers say what they take, they are checked.
+    onOperations: () => policies.swap(compile(configured, broken)),
+  })
+  argumentsOf = (permission) => mcp.argumentsOf(permission)
+  await mcp.ready(readyWithin)
+  const { listen: addresses } = settings
+  const issuer = addresses.url ?? `http://${addresses.agents.host}:${addresses.agents.port}`
+  const tokens = await createTokens(issuer.replace(/\/$/, ''), tokenKeys(state), clock)
+  const authenticate = createAuthenticate({ sessions, tokens, keys, audit, clock, issuers: () => configured.issuers })
+
+  // What people speak -------------------------------------------------------------------------------------------------
+  const peopleServer = http.createServer(listenerSettings)
+  const people = await listen(peopleServer, settings.listen.people)
+  const control = createControl(
+    {
+      sessions,
+      tokens,
+      keys,
+      approvals,
+      guard,
+      policies,
+      versions: stores.versions,
+      stopStore: stores.stops,
+      pins: stores.pins,
+      audit,
+      operations: {
+        find: (permission) => mcp.find(permission),
+        status: () => mcp.status(),
+        difference: (pin) => mcp.difference(pin),
+        accept: (resource, kind, name, digest, by) => mcp.accept(resource, kind, name, digest, by),
+      },
+      clock,
+      callers: (holder) => callerOf(configured.loaded.settings, holder),
+      reload,
+      status,
+    },
+    { hosts: hostsOf(settings.listen.people.host, settings.listen.hosts), report },
+  )
+
+  // Life --------------------------------------------------------------------------------------------------------------
+  let loadedAt = startedAt
+  await keepVersion(configured, 'start')
+  await approvals.void({ policyOtherThan: configured.loaded.digest }, 'the policy changed')
+  await firstKey()
+  await audit.append({ type: 'gateway.start', at: startedAt, version, policy: configured.loaded.digest }).done
+
+  const looking = setInterval(() => {
+    const all = [sessions.sweep(), approvals.sweep(), counters.flush((id) => sessions.get(id) === undefined)]
+    for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
+  }, beat)
+
+  const agents = await listenForAgents({
+    ...addresses.agents,
+    hosts: addresses.hosts,
+    origins: addresses.origins,
+    ...(addresses.url === undefined ? {} : { url: addresses.url }),
+    authenticate,
+    guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session) },
+    open: {
+      '/healthz': async (_request, response) => {
+        const isWell = audit.health().state === 'ok'
+        response
+          .writeHead(isWell ? 200 : 503, { 'content-type': 'text/plain' })
+          .end(isWell ? 'ok\n' : 'the audit log can’t be written\n')
+      },
+    },
+    report: (thrown) => report(Failure.from(thrown)),
+  })
+  peopleServer.on('request', (request, response) => void control(request, response))
+
+  /** Reads the file anew. All or nothing: what is wrong with it is said, and what was goes on. */
+  async function reload(by: string): Promise<Reloaded> {
+    const at = clock()
+    try {
+      const next = await read(file, env)
+      const loaded = compile(next)
+      const { digest } = next.loaded
+      const changed = digest !== configured.loaded.digest
+      const weaker = weakened(configured, next)
+      for (const line of weaker) say(`alert: ${line}`)
+      await keepVersion(next, by)
+      await audit.append({
+        type: 'policy.load',
+        at,
+        policy: digest,
+        before: configured.loaded.digest,
+        by,
+        weakened: weaker,
+      }).done
+      const fixed = fixedKeys.filter((key) => !isDeepStrictEqual(next.loaded.settings[key], settings[key]))
+      configured = next
+      loadedAt = at
+      policies.swap(loaded)
+      if (changed) await approvals.void({ policyOtherThan: digest }, 'the policy changed')
+      await mcp.reload(toResources(next))
+      policies.swap(compile(next, broken))
+      const warnings = [...warningsOf(next), ...fixed.map((key) => `\`${key}\` takes effect at the next start`)]
+      for (const warning of warnings) say(`warning: ${warning}`)
+      return { digest, changed, warnings }
+    } catch (thrown) {
+      const failure = Failure.from(thrown)
+      await audit.append({
+        type: 'policy.refused',
+        at,
+        by,
+        because: failure.message.slice(0, 2_000),
+        policy: configured.loaded.digest,
+      }).done
+      throw failure
+    }
+  }
+
+  function broken(id: string, message: string): void {
+    say(`warning: ${id} denies from now on: ${message}`)
+    audit
+      .append({ type: 'policy.broken', at: clock(), rule: id, because: message, policy: configured.loaded.digest })
+      .done.catch(() => {})
+  }
+
+  async function keepVersion({ loaded, text }: Configured, by: string): Promise<void> {
+    await stores.versions.add({ digest: loaded.digest, text, loadedAt: clock(), loadedBy: by })
+  }
+
+  /** The first start makes the key that the command line uses here. */
+  async function firstKey(): Promise<void> {
+    const adminFile = path.join(state, 'admin.key')
+    if ((await keys.list('person:admin')).length > 0 || fs.existsSync(adminFile)) return
+    const { text } = await keys.issue('person:admin', 'first start')
+    fs.writeFileSync(adminFile, `${text}\n`, { mode: 0o600, flag: 'wx' })
+    say(`the key of \`admin\` is in ${adminFile}: the command line reads it there`)
+  }
+
+  function status(caller?: Caller, pending = 0): Status {
+    return {
+      version,
+      startedAt,
+      agents: { url: agents.url },
+      people: { url: people.url },
+      policy: { digest: configured.loaded.digest, file, loadedAt, warnings: warningsOf(configured) },
+      audit: { ...audit.health(), name: audit.name },
+      sessions: sessions.live().length,
+      pending,
+      stops: sessions.stops(),
+      resources: mcp.status(),
+      caller: caller === undefined ? '' : callerName(caller),
+    }
+  }
+
+  let closing: Promise<void> | undefined
+  async function close(): Promise<void> {
+    clearInterval(looking)
+    const closed = once(peopleServer, 'close')
+    peopleServer.close()
+    peopleServer.closeAllConnections()
+    await Promise.all([agents.close(), closed])
+    await mcp.close()
+    await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
+    await audit.append({ type: 'gateway.stop', at: clock() }).done.catch((thrown) => report(Failure.from(thrown)))
+    await audit.close()
+    await stores.close()
+  }
+
+  return { status: () => status(), reload, close: () => (closing ??= close()) }
+}
+
+interface Configured {
+  readonly text: string
+  readonly loaded: LoadedSettings
+  readonly resources: Readonly<Record<string, ResolvedResource>>
+  readonly issuers: readonly TrustedIssuer[]
+  readonly hideSecrets: (text: string) => string
+}
+
+/** Reads the configuration with all that it refers to. Fails with `invalid`, listing what is wrong. */
+async function read(file: string, env: NodeJS.ProcessEnv): Promise<Configured> {
+  const text = await fs.promises.readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new Failure('invalid', `${file} can't be read${codeOf(cause)}: \`sallyport init\` writes one to begin with`, {
+      cause,
+    })
+  })
+  const loaded = loadSettings(text, { file })
+  const resources = await resolveReferences(loaded, { env, readFile: (path) => fs.promises.readFile(path, 'utf8') })
+  const issuers = await Promise.all(
+    Object.entries(loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
+  )
+  return { text, loaded, resources, issuers, hideSecrets: hiding(resources) }
+}
+
+type IssuerSettings = LoadedSettings['settings']['issuers'][string]
+
+async function trust(name: string, { keys, ...issuer }: IssuerSettings): Promise<TrustedIssuer> {
+  return { name, ...issuer, keys: 'url' in keys ? createRemoteJWKSet(new URL(keys.url)) : await keysIn(keys.file) }
+}
+
+async function keysIn(file: string): Promise<JWTVerifyGetKey> {
+  try {
+    return createLocalJWKSet(JSON.parse(await fs.promises.readFile(file, 'utf8')) as JSONWebKeySet)
+  } catch (cause) {
+    throw new Failure('invalid', `${file} holds no JSON Web Key Set${codeOf(cause)}`, { cause })
+  }
+}
+
+/** Replaces every value that a reference brought in. Values too short to be secrets are left: they would be everywhere. */
+function hiding(resources: Configured['resources']): (text: string) => string {
+  const secrets = Object.values(resources)
+    .flatMap(({ mcp }) => Object.values(mcp.kind === 'stdio' ? mcp.env : mcp.headers))
+    .map((secret) => ({ value: secret.reveal(), shown: String(secret) }))
+    .filter(({ value }) => value.length >= 6)
+    .sort((a, b) => b.value.length - a.value.length)
+  return (text) => secrets.reduce((hidden, { value, shown }) => hidden.replaceAll(value, shown), text)
+}
+
+/** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
+function toResources({ resources }: Configured): readonly McpResource[] {
+  return Object.entries(resources).map(([alias, resource]): McpResource => {
+    const { mcp, tools, trust: byDefault, readers } = resource
+    const label = ({ trust = byDefault, readers: who = readers }: Partial<Label>): Label => ({ trust, readers: who })
+    const reveal = (secrets: Readonly<Record<string, Secret>>) => (): Record<string, string> =>
+      Object.fromEntries(Object.entries(secrets).map(([name, secret]) => [name, secret.reveal()]))
+    return {
+      alias,
+      target:
+        mcp.kind === 'stdio'
+          ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env) }
+          : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers) },
+      era: mcp.era,
+      tools: new Map(Object.entries(tools).map(([name, tool]) => [name, { effect: tool.effect, label: label(tool) }])),
+      label: label({}),
+      resources: { label: label(resource.resources) },
+      prompts: { label: label(resource.prompts) },
+      ...(resource.pins === 'first-sight' ? {} : { pins: new Map(Object.entries(resource.pins)) }),
+      asks: { elicitation: resource.elicitation, sampling: resource.sampling, roots: resource.roots },
+      prefix: resource.prefix,
+      timeout: resource.timeout,
+      result: resource.result,
+    }
+  })
+}
+
+/** An upstream's words as an agent may read them, and what was hidden in them. */
+const cleaned = (text: string): { text: string; found: readonly string[] } => ({
+  text: cleanText(text),
+  found: findHidden(text).map(({ kind }) => kind),
+})
+
+/** The person or service that a key is of, as configured now. `admin` is always there: it is the key of the first start. */
+function callerOf({ people, services }: Settings, holder: string): Caller | undefined {
+  const [kind, name = ''] = holder.split(':', 2)
+  if (kind === 'person') {
+    const person = Object.hasOwn(people, name) ? people[name] : undefined
+    if (person !== undefined) return { kind, name, roles: person.roles, teams: person.teams }
+    return name === 'admin' ? { kind, name, roles: ['admin'], teams: [] } : undefined
+  }
+  const service = kind === 'service' && Object.hasOwn(services, name) ? services[name] : undefined
+  return service === undefined ? undefined : { kind: 'service', name, starts: service.starts }
+}
+
+const warningsOf = ({ loaded }: Configured): readonly string[] => loaded.warnings.map(problemInWords)
+
+/** What a running process can't take over. */
+const fixedKeys = ['listen', 'state', 'audit', 'approvals'] as const
+
+const strictness: Readonly<Record<Mode, number>> = { observe: 0, standard: 1, lockdown: 2 }
+
+/** Agents whose mode became weaker: said loudly, and recorded. */
+function weakened(before: Configured, after: Configured): readonly string[] {
+  return Object.entries(after.loaded.settings.agents).flatMap(([name, { mode }]) => {
+    const was = before.loaded.settings.agents[name]?.mode ?? 'standard'
+    return strictness[mode] < strictness[was] ? [`agent ${name} went from ${was} to ${mode}`] : []
+  })
+}
+
+/** A folder that only this user can enter. Fails with `unavailable` where there can be none. */
+function privateFolder(folder: string): string {
+  try {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+    fs.chmodSync(folder, 0o700)
+    return folder
+  } catch (cause) {
+    throw new Failure(
+      'unavailable',
+      `the state folder ${folder} can't be used${codeOf(cause)}: \`state\` in the configuration names it`,
+      { cause },
+    )
+  }
+}
+
+const listenerSettings: http.ServerOptions = {
+  // A request has to be there whole within this time, its head within the other: slow senders hold nothing up.
+  requestTimeout: 60_000,
+  headersTimeout: 20_000,
+  keepAliveTimeout: 65_000,
+  connectionsCheckingInterval: 5_000,
+  maxHeaderSize: 32 * 1024,
+}
+
+async function listen(server: http.Server, { host, port }: Address): Promise<{ readonly url: string }> {
+  try {
+    server.listen(port, host)
+    await once(server, 'listening')
+  } catch (cause) {
+    throw new Failure(
+      'unavailable',
+      `${host}:${port} can't be listened on${codeOf(cause)}: \`listen\` in the configuration names it`,
+      { cause },
+    )
+  }
+  const address = server.address()
+  const bound = typeof address === 'object' && address !== null ? address.port : port
+  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}` }
+}
+
+/** Names under which a listener may be reached. */
+const hostsOf = (host: string, more: readonly string[]): ReadonlySet<string> =>
+  new Set([
+    ...more.map((name) => name.toLowerCase()),
+    ...(isLoopback(host) ? ['localhost', '127.0.0.1', '[::1]'] : [host]),
+  ])
+
+/** The Ed25519 keys that session tokens are signed with: the newest first, older ones as long as their files are there. */
+function tokenKeys(state: string): [KeyObject, ...KeyObject[]] {
+  const folder = privateFolder(path.join(state, 'token-keys'))
+  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.pem'))
+  if (names.length === 0) {
+    const { privateKey } = generateKeyPairSync('ed25519')
+    const name = `${Date.now()}.pem`
+    fs.writeFileSync(path.join(folder, name), privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+      mode: 0o600,
+      flag: 'wx',
+    })
+    names.push(name)
+  }
+  const keys = names
+    .sort()
+    .reverse()
+    .map((name) => createPrivateKey(fs.readFileSync(path.join(folder, name))))
+  return keys as [KeyObject, ...KeyObject[]]
+}
+
+const codeOf = (thrown: unknown): string =>
+  thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? ` (${thrown.code})` : ''
+
+const causeOf = ({ cause }: Failure): string => (cause instanceof Error ? `: ${cause.message}` : '')
