@@ -1,18 +1,10 @@
-/**
- * The conformance suite through the gateway, in front of the fixture.
- *
- * Rename to `gateway.test.ts` and delete the `@ts-expect-error` line once `gateway.ts` exports
- * `startGatewayFor(upstreamUrl: string): Promise<{ url: string; headers: Record<string, string>; close(): Promise<void> }>`:
- * a gateway whose only upstream is at `upstreamUrl`, whose policy allows all of it, and which offers names and URIs
- * unprefixed, because the suite calls `test_simple_text` and reads `test://static-text`.
- */
+/** The conformance suite through the gateway, in front of the fixture. */
 import { afterEach, describe, expect, test } from 'vitest'
 import { startBearerProxy } from './bearer-proxy.ts'
 import { startFixture } from './fixture-server.ts'
 import { requiredScenarios, runSuite } from './suite.ts'
 import type { Revision } from './suite.ts'
-// @ts-expect-error -- not written yet
-import { startGatewayFor } from './gateway.ts' // <-- the single import to fill in
+import { startGatewayFor } from './gateway.ts'
 
 const revisions: [revision: Revision, required: number][] = [
   ['2025-11-25', 30],

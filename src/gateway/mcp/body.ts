@@ -1,0 +1,31 @@
+import type { IncomingMessage } from 'node:http'
+import { Failure } from '../../core/failure.ts'
+
+/**
+ * The body of a request. Fails with `too_large` as soon as it is known to be longer than `most` bytes, `invalid` when
+ * it is encoded, `cancelled` when the client leaves before its end.
+ */
+export async function readBody(req: IncomingMessage, most: number): Promise<Buffer> {
+  const encoding = req.headers['content-encoding']
+  if (encoding !== undefined && encoding !== 'identity') throw new Failure('invalid', 'the body has to be sent as it is, without `Content-Encoding`')
+  if (Number(req.headers['content-length'] ?? 0) > most) throw tooLarge(most)
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    const fail = (failure: Failure): void => {
+      req.off('data', take)
+      reject(failure)
+    }
+    const take = (chunk: Buffer): void => {
+      bytes += chunk.length
+      if (bytes > most) return fail(tooLarge(most))
+      chunks.push(chunk)
+    }
+    req.on('data', take)
+    req.once('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+    req.once('error', (cause) => fail(new Failure('cancelled', 'the request was cut off', { cause })))
+    req.once('close', () => fail(new Failure('cancelled', 'the request was cut off')))
+  })
+}
+
+const tooLarge = (most: number): Failure => new Failure('too_large', `the body is larger than ${most} bytes`)

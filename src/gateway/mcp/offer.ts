@@ -1,0 +1,192 @@
+import type { Action, Problem } from '../../core/action.ts'
+import { Failure } from '../../core/failure.ts'
+import type { Json, JsonObject } from '../../core/json.ts'
+import type { Label } from '../../core/label.ts'
+import type { Effect, Permission } from '../../core/permission.ts'
+import type { ArgumentSchema } from '../../guard/schema.ts'
+import { definitionOf } from './definition.ts'
+import { federatedName, federatedUri } from './names.ts'
+import type { Pinned, Standing } from './pinned.ts'
+import type { McpResource } from './resource.ts'
+import { headerParamsOf, isObject } from './wire.ts'
+import type { HeaderParam } from './wire.ts'
+
+/** A tool as it is offered to agents. */
+export interface ToolOffer {
+  readonly resource: McpResource
+  /** As its server calls it. */
+  readonly name: string
+  /** As agents call it. */
+  readonly shown: string
+  readonly permission: Permission
+  readonly effect: Effect
+  readonly label: Label
+  /** What agents are told of it; absent where nothing of it was ever accepted. */
+  readonly listed: JsonObject | undefined
+  readonly schema: JsonObject | undefined
+  readonly input: ArgumentSchema | undefined
+  readonly output: ArgumentSchema | undefined
+  readonly headers: readonly HeaderParam[]
+  readonly barred: Action['barred'] | undefined
+}
+
+export interface PromptOffer {
+  readonly resource: McpResource
+  readonly name: string
+  readonly shown: string
+  readonly listed: JsonObject | undefined
+  readonly barred: Action['barred'] | undefined
+}
+
+/** A resource or a template of resources: `shown` and `uri` are addresses or patterns of addresses. */
+export interface AddressOffer {
+  readonly resource: McpResource
+  readonly uri: string
+  readonly shown: string
+  readonly listed: JsonObject
+}
+
+/** What one server offers to clients of one kind. */
+export interface Offered {
+  readonly tools: readonly ToolOffer[]
+  readonly prompts: readonly PromptOffer[]
+  readonly resources: readonly AddressOffer[]
+  readonly templates: readonly AddressOffer[]
+  /** What was left out, and why. */
+  readonly problems: readonly string[]
+}
+
+export const nothingOffered: Offered = { tools: [], prompts: [], resources: [], templates: [], problems: [] }
+
+export interface OfferPorts {
+  readonly pinned: Pinned
+  readonly compile: (schema: unknown) => ArgumentSchema
+  /** A server's text as it may be shown to a model, and what was wrong with it. */
+  readonly clean: (text: string) => { readonly text: string; readonly found: readonly string[] }
+}
+
+export const promptPermission = (alias: string): Permission => `${alias}.prompts:get`
+export const resourcePermission = (alias: string): Permission => `${alias}.resources:read`
+
+/**
+ * What agents are told. The rest is dropped: pictures and pages from elsewhere would be loaded by the client, past the
+ * gateway, and tasks are not supported.
+ */
+const toolMembers = ['name', 'title', 'description', 'inputSchema', 'outputSchema', 'annotations'] as const
+const promptMembers = ['name', 'title', 'description', 'arguments'] as const
+const templateMembers = ['uriTemplate', 'name', 'title', 'description', 'mimeType'] as const
+const resourceMembers = ['uri', 'name', 'title', 'description', 'mimeType', 'size', 'annotations'] as const
+
+const pick = (definition: JsonObject, members: readonly string[]): Record<string, Json> =>
+  Object.fromEntries(members.filter((name) => definition[name] !== undefined).map((name) => [name, definition[name]!]))
+
+/** Reads a tool's definition. Fails with `invalid` where it is none that could be offered. */
+export async function offerTool(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<ToolOffer> {
+  const { name } = definition
+  if (typeof name !== 'string' || name.length === 0 || name.length > 128) throw new Failure('invalid', 'a tool has no name, or one of more than 128 characters')
+  const held = definitionOf('tool', definition)
+  if (!isObject(held['inputSchema'])) throw new Failure('invalid', `\`${name.slice(0, 60)}\` has no \`inputSchema\``)
+  const standing = await ports.pinned.hold(resource.alias, 'tool', name, held, resource.pins)
+  const told = standing.kind === 'accepted' ? held : standing.shown
+  const { alias } = resource
+  const { effect, label } = resource.tools.get(name) ?? { effect: 'destroy' as const, label: resource.label }
+  // An operation's name in policy has a plain form; a tool with another name is known by the name that agents see.
+  const operation = /^[A-Za-z0-9_.\-/]+$/.test(name) ? name : federatedName(alias, name).slice(alias.length + 2)
+  const shown = resource.prefix ? federatedName(alias, name) : plainName(alias, name)
+
+  let barred: Action['barred'] = barredBy(standing)
+  let input: ArgumentSchema | undefined
+  let output: ArgumentSchema | undefined
+  let headers: readonly HeaderParam[] = []
+  try {
+    const declared = headerParamsOf(held['inputSchema'] ?? {})
+    if (typeof declared === 'string') throw new Failure('invalid', declared)
+    headers = declared
+    input = ports.compile(held['inputSchema'])
+    if (held['outputSchema'] !== undefined) output = ports.compile(held['outputSchema'])
+  } catch (thrown) {
+    barred ??= { code: 'unavailable', because: `\`${shown}\` can’t be used: ${Failure.from(thrown).message}` }
+  }
+  return {
+    resource,
+    name,
+    shown,
+    permission: `${alias}:${operation}`,
+    effect: stricterEffect(effect, held['annotations']),
+    label,
+    listed: told === undefined ? undefined : { ...cleaned(pick(told, toolMembers), ports), name: shown },
+    schema: held['inputSchema'],
+    input,
+    output,
+    headers,
+    barred,
+  }
+}
+
+export async function offerPrompt(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<PromptOffer> {
+  const { name } = definition
+  if (typeof name !== 'string' || name.length === 0 || name.length > 128) throw new Failure('invalid', 'a prompt has no name, or one of more than 128 characters')
+  const held = definitionOf('prompt', definition)
+  const standing = await ports.pinned.hold(resource.alias, 'prompt', name, held)
+  const told = standing.kind === 'accepted' ? held : standing.shown
+  const shown = resource.prefix ? federatedName(resource.alias, name) : plainName(resource.alias, name)
+  return {
+    resource,
+    name,
+    shown,
+    listed: told === undefined ? undefined : { ...cleaned(pick(told, promptMembers), ports), name: shown },
+    barred: barredBy(standing),
+  }
+}
+
+/** What a server calls its resources is data, and changes like data: it is not held to anything. */
+export function offerResource(resource: McpResource, definition: JsonObject, ports: OfferPorts): AddressOffer {
+  return offerAddress(resource, definition, 'uri', resourceMembers, ports)
+}
+
+export async function offerTemplate(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<AddressOffer | undefined> {
+  const offer = offerAddress(resource, definition, 'uriTemplate', templateMembers, ports)
+  const standing = await ports.pinned.hold(resource.alias, 'template', offer.uri, definitionOf('template', definition))
+  if (standing.kind === 'accepted') return offer
+  return standing.shown === undefined ? undefined : offerAddress(resource, standing.shown, 'uriTemplate', templateMembers, ports)
+}
+
+function offerAddress(resource: McpResource, definition: JsonObject, key: string, members: readonly string[], ports: OfferPorts): AddressOffer {
+  const uri = definition[key]
+  if (typeof uri !== 'string' || uri.length === 0 || uri.length > 2_000) throw new Failure('invalid', `a resource has no \`${key}\`, or one of more than 2,000 characters`)
+  const shown = shownUri(resource, uri)
+  const listed = cleaned(pick(definition, members), ports)
+  return { resource, uri, shown, listed: { ...listed, name: listed['name'] ?? uri, [key]: shown } }
+}
+
+export const shownUri = ({ alias, prefix }: McpResource, uri: string): string => (prefix ? federatedUri(alias, uri) : uri)
+
+const plainName = (alias: string, name: string): string =>
+  /^[A-Za-z0-9_.-]{1,64}$/.test(name) && !name.startsWith(ownPrefix) ? name : federatedName(alias, name)
+
+/** Names of our own tools begin so; no server's do. */
+export const ownPrefix = 'sallyport__'
+
+const barredBy = (standing: Standing): Action['barred'] =>
+  standing.kind === 'changed' ? { code: 'quarantined', because: standing.because } : undefined
+
+/** What a server says of its tool can only make it stricter: `destructiveHint` is believed, `readOnlyHint` is not. */
+export function stricterEffect(given: Effect, annotations: Json | undefined): Effect {
+  if (!isObject(annotations)) return given
+  if (annotations['destructiveHint'] === true && annotations['readOnlyHint'] !== true) return 'destroy'
+  return given === 'read' && annotations['readOnlyHint'] === false ? 'write' : given
+}
+
+/** The definition with its words cleaned, at every depth: schemas have descriptions too. Names stay as they are. */
+function cleaned(definition: JsonObject, { clean }: OfferPorts): JsonObject {
+  const walk = (value: Json, key: string, depth: number): Json => {
+    if (typeof value === 'string') return key === 'description' || key === 'title' ? clean(value).text : value
+    if (depth > 100 || typeof value !== 'object' || value === null) return value
+    if (Array.isArray(value)) return value.map((each: Json) => walk(each, key, depth + 1))
+    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, walk(each, name, depth + 1)]))
+  }
+  return walk(definition, '', 0) as JsonObject
+}
+
+/** What is wrong with the arguments of a call. */
+export const problemsOf = ({ input }: ToolOffer, args: JsonObject): readonly Problem[] => input?.check(args) ?? []
