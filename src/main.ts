@@ -27,6 +27,7 @@ import { printable } from './core/printable.ts'
 import { listenForAgents } from './gateway/listener.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
 import type { McpResource } from './gateway/mcp/resource.ts'
+import { createOAuth } from './gateway/oauth/server.ts'
 import { createApprovals } from './guard/approvals.ts'
 import { createAuthenticate } from './guard/authenticate.ts'
 import type { TrustedIssuer } from './guard/authenticate.ts'
@@ -180,6 +181,7 @@ export async function start({ file, env, log }: StartOptions): Promise<Running> 
     for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
   }, beat)
 
+  const oauth = createOAuth({ authenticate, sessions, tokens, audit, clock, url: () => agents.url })
   const agents = await listenForAgents({
     ...addresses.agents,
     hosts: addresses.hosts,
@@ -188,6 +190,7 @@ export async function start({ file, env, log }: StartOptions): Promise<Running> 
     authenticate,
     guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session) },
     open: {
+      ...oauth.routes,
       '/healthz': async (_request, response) => {
         const isWell = audit.health().state === 'ok'
         response

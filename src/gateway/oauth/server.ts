@@ -52,7 +52,8 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
   async function exchangeToken(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const form = await formOf(req)
     if (form.get('grant_type') !== exchange) throw new OAuthError('unsupported_grant_type', `expected \`${exchange}\``)
-    const wanted = form.get('requested_token_type') ?? accessToken
+    // A JWT unless asked for otherwise: it has the chain of who acts for whom in it.
+    const wanted = form.get('requested_token_type') ?? jwt
     if (wanted !== accessToken && wanted !== jwt) throw new OAuthError('invalid_request', '`requested_token_type` has to be that of an access token or a JWT')
     const lender = await sessionOf(form, 'subject')
     const request: LendRequest = { ...narrowing(form), agent: await agentOf(form) }
@@ -152,7 +153,6 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
         response_types_supported: [],
         authorization_details_types_supported: [detailsType],
       })),
-      '/healthz': get(() => ({ status: 'ok' })),
     },
   }
 }
