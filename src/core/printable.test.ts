@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { printable } from './printable.ts'
+import { printable, printableJson } from './printable.ts'
 
 const cases: [name: string, text: string, shown: string][] = [
   ['plain text, also not English', 'refund 40 € à 日本 👍', 'refund 40 € à 日本 👍'],
@@ -39,4 +39,14 @@ test('a bound holds, and says how long the text was', () => {
   expect(printable('\x1b\x1b', { maxLength: 4 })).toBe('\\x1b… (cut, 2 characters in all)')
   expect(printable('ab👍', { maxLength: 3 })).not.toMatch(/\p{Surrogate}/u)
   expect(printable('abc', { maxLength: 3 })).toBe('abc')
+})
+
+test('JSON stays the same value', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), (text) => {
+      const shown = printableJson(JSON.stringify(text))
+      expect(JSON.parse(shown)).toBe(text)
+      expect(shown).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u)
+    }),
+  )
 })

@@ -23,3 +23,13 @@ function escape(character: string): string {
   const code = character.codePointAt(0) ?? 0
   return named[character] ?? (code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`)
 }
+
+/** JSON text whose unprintable characters are JSON escapes: safe to show, and still the same value. */
+export const printableJson = (json: string): string =>
+  json.replace(unprintable, (characters) =>
+    /[\n\r\t ]/.test(characters)
+      ? characters
+      : Array.from({ length: characters.length }, (_, at) => unitEscape(characters.charCodeAt(at))).join(''),
+  )
+
+const unitEscape = (unit: number): string => `\\u${unit.toString(16).padStart(4, '0')}`

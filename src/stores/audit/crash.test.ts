@@ -50,5 +50,9 @@ test('promise 8: whenever the process is killed, every acknowledged event is the
   const log = await openAuditLog({ dir, keyFile })
   expect(log.health().state).toBe('ok')
   await log.close()
-  expect(await verifyLog({ dir, key: readPublicKey(publicKeyFile(keyFile)) })).toMatchObject({ ok: true, unsigned: 0, notes: [] })
+  expect(await verifyLog({ dir, key: readPublicKey(publicKeyFile(keyFile)) })).toMatchObject({
+    ok: true,
+    unsigned: 0,
+    notes: [],
+  })
 }, 120_000)
