@@ -31,7 +31,8 @@ export function recordingAudit(): RecordingAudit {
     append(event: NewEvent, _wait?: Wait) {
       const id = `evt_test_${events.length}`
       if (this.full) return { id, done: Promise.reject(new Failure('unavailable', 'the audit log can’t be written')) }
-      events.push(structuredClone({ ...event, id }) as AuditEvent)
+      const kept: AuditEvent = structuredClone({ ...event, id })
+      events.push(kept)
       return { id, done: Promise.resolve() }
     },
     of: (type) => events.filter((event) => event.type === type),
