@@ -1,4 +1,13 @@
 import type { Command, ExitCode } from './command.ts'
+import {
+  approvalsApprove,
+  approvalsDeny,
+  approvalsEdit,
+  approvalsInbox,
+  approvalsList,
+  approvalsShow,
+  approvalsWatch,
+} from './approvals.ts'
 import { checkCommand } from './check.ts'
 import { explainCommand } from './explain.ts'
 import { initCommand } from './init.ts'
@@ -51,6 +60,13 @@ export const commands: readonly Command[] = [
   keysRevoke,
   killCommand,
   reviveCommand,
+  approvalsInbox,
+  approvalsList,
+  approvalsWatch,
+  approvalsShow,
+  approvalsApprove,
+  approvalsDeny,
+  approvalsEdit,
   explainCommand,
   toolsList,
   toolsShow,
@@ -68,6 +84,7 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['keys', 'Agents'],
   ['kill', 'Agents'],
   ['revive', 'Agents'],
+  ['approvals', 'Questions to people'],
   ['explain', 'Policy'],
   ['tools', 'Policy'],
 ])

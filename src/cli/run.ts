@@ -24,8 +24,7 @@ export async function runLine(args: readonly string[], given: Io): Promise<ExitC
   if (found === undefined) return unknown(first, second, io)
   const rest = line.slice(found.name.split(' ').length)
   const options = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
-  if (options.includes('--help') || options.includes('-h'))
-    return help([...line.slice(0, line.length - rest.length)], io)
+  if (options.includes('--help') || options.includes('-h')) return help(line.slice(0, line.length - rest.length), io)
   return run(found, rest, io)
 }
 

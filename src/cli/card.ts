@@ -1,0 +1,107 @@
+import type { ApprovalView } from '../control/wire.ts'
+import { needInWords } from '../core/approval.ts'
+import type { Approval } from '../core/approval.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { Effect } from '../core/permission.ts'
+import { differences, differencesInLines } from './difference.ts'
+import type { Style } from './io.ts'
+import { field, heading, theirs } from './line.ts'
+import type { Line } from './line.ts'
+import { jsonLines, moment, span } from './text.ts'
+
+export const effectStyle: Readonly<Record<Effect, Style>> = {
+  read: 'green',
+  write: 'cyan',
+  execute: 'magenta',
+  send: 'yellow',
+  destroy: 'red',
+}
+
+/** Scripts that are written from right to left: a terminal may show the parts of such a line in another order. */
+const rightToLeft =
+  /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}\p{Script=Mandaic}\p{Script=Samaritan}]/u
+
+/** A question, whole: everything that one should know before answering, in lines of at most so many columns. */
+export function card(view: ApprovalView, now: number, columns: number, edited?: JsonObject): readonly Line[] {
+  const { approval, impact, description, previous } = view
+  const { id, chain, permission, effect, args, argsDigest, rules, because, policy, ask, openedAt } = approval
+  const own = (label: string, value: string, style?: Style): readonly Line[] => field(label, value, columns, style)
+  const blank: Line = []
+  const argLines = jsonLines(args)
+  return [
+    heading('The call'),
+    ...own('permission', permission, 'bold'),
+    ...own('effect', effect, effectStyle[effect]),
+    ...impact.flatMap((line, position) => own(position === 0 ? 'impact' : '', line)),
+    ...chain.flatMap(({ agent, behalf, session }, position) =>
+      own(position === 0 ? 'agent' : 'lent to', `${agent}, on behalf of ${behalf} (${session})`),
+    ),
+    ...own('asked', `${span(now - openedAt)} ago`),
+    ...own('state', stateInWords(approval, now), approval.state === 'pending' ? 'yellow' : undefined),
+    ...own('id', id),
+    blank,
+    heading('Arguments: all of them, exactly'),
+    ...theirs(argLines, columns),
+    ...own('sha-256', argsDigest),
+    ...(argLines.some((line) => rightToLeft.test(line))
+      ? own(
+          'mind',
+          'holds right-to-left letters: the terminal may show parts of those lines in another order',
+          'yellow',
+        )
+      : []),
+    blank,
+    ...(edited === undefined ? [] : [heading('Your changes'), ...changes(args, edited, columns), blank]),
+    ...(previous === undefined
+      ? [heading('No call of this kind was approved before'), blank]
+      : [
+          heading('Against the last approved call'),
+          ...own('call', `${previous.approval}, asked ${span(now - previous.at)} ago`),
+          ...changes(previous.args, args, columns),
+          blank,
+        ]),
+    heading('Why people are asked'),
+    ...own('reason', because),
+    ...own('rules', rules.join(', ')),
+    ...own('policy', policy.slice(0, 12)),
+    blank,
+    ...(description === undefined
+      ? []
+      : [
+          heading('What the server says that it does: its own words, checked by nobody'),
+          ...theirs(description.split('\n'), columns),
+          blank,
+        ]),
+    heading('Answers'),
+    ...own('needs', ask.needs.map(needInWords).join(' and ')),
+    ...(ask.self ? [] : own('', 'not of the person on whose behalf it is')),
+    ...approval.answers.flatMap(({ by, verdict, at, reason }) => [
+      ...own(verdict === 'approve' ? 'approved' : 'denied', `by ${by}, ${span(now - at)} ago`),
+      ...(reason === undefined ? [] : theirs(reason.split('\n'), columns)),
+    ]),
+    ...(approval.answers.length === 0 ? own('so far', 'none') : []),
+  ]
+}
+
+/** More than this is no difference but another call. */
+const mostChanges = 200
+
+function changes(before: JsonObject, after: JsonObject, columns: number): readonly Line[] {
+  const lines = differencesInLines(differences(before, after))
+  if (lines.length === 0) return field('', 'the same arguments', columns)
+  const styles: Readonly<Record<string, Style>> = { '+': 'green', '-': 'red', '~': 'yellow' }
+  return [
+    ...lines.slice(0, mostChanges).flatMap((line) => theirs([line], columns, styles[line.slice(0, 1)])),
+    ...(lines.length > mostChanges ? field('', `and ${lines.length - mostChanges} more`, columns) : []),
+  ]
+}
+
+export function stateInWords({ state, expiresAt, note, replacedBy }: Approval, now: number): string {
+  if (state === 'pending') return `pending; expires in ${span(expiresAt - now)} (${moment(expiresAt)})`
+  if (state === 'approved') return `approved; has to be used within ${span(expiresAt - now)}`
+  return [
+    state,
+    ...(note === undefined ? [] : [note]),
+    ...(replacedBy === undefined ? [] : [`see ${replacedBy}`]),
+  ].join('; ')
+}
