@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { actorOf, needInWords } from '../core/approval.ts'
+import { actorOf } from '../core/approval.ts'
 import type { Approval, ApprovalState } from '../core/approval.ts'
 import { Failure } from '../core/failure.ts'
 import type { Person } from '../core/identity.ts'
@@ -73,7 +73,7 @@ function personOf({ caller }: Request): Person {
   return person
 }
 
-function impactOf({ effect, ask, chain, args }: Approval): readonly string[] {
+function impactOf({ effect }: Approval): readonly string[] {
   const words: Readonly<Record<Approval['effect'], string>> = {
     read: 'reads; changes nothing',
     write: 'changes data',
@@ -81,10 +81,5 @@ function impactOf({ effect, ask, chain, args }: Approval): readonly string[] {
     send: 'sends data out of the house',
     execute: 'runs code',
   }
-  return [
-    words[effect],
-    `for ${chain.map(({ agent }) => agent).join(' → ')} on behalf of ${actorOf(chain).behalf}`,
-    `${Object.keys(args).length} arguments, all shown`,
-    `needs ${ask.needs.map(needInWords).join(' and ')}`,
-  ]
+  return [words[effect]]
 }

@@ -91,7 +91,8 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     }),
     async *tail({ signal } = {}) {
       let sent = audit.events.length
-      while (signal?.aborted !== true) {
+      for (;;) {
+        if (signal?.aborted === true) return
         while (sent < audit.events.length) yield audit.events[sent++] as AuditEvent
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
@@ -128,7 +129,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
       find: (permission) => operations.get(permission),
       status: () => [{ name: 'crm', kind: 'mcp', state: 'ready', tools: 3, quarantined: 1 }],
       difference: ({ definition, proposed }: Pin) =>
-        `- ${String(definition['description'])}\n+ ${String(proposed?.definition['description'])}`,
+        `- ${JSON.stringify(definition)}\n+ ${JSON.stringify(proposed?.definition)}`,
       async accept(resource, kind, name, digest, by) {
         const pin = (await stores.pins.list(resource)).find((each) => each.kind === kind && each.name === name)
         if (pin?.proposed === undefined) throw new Failure('not_found', 'nothing is proposed')
