@@ -1,0 +1,58 @@
+import { given } from './person.ts'
+import { connectAgent, exchange } from './agent.ts'
+import type { Status } from '../../src/control/wire.ts'
+import { attempt, claim } from './story.ts'
+import type { Case, Story } from './story.ts'
+
+/** Starts a case of a customer with both agents in it, as the helpdesk would. */
+export async function takeCase(story: Story, customer: number): Promise<Case> {
+  const { stage, heard } = story
+  const { session, token } = await stage.startCase(customer)
+  const responder = await connectAgent('responder', stage.agents, token)
+  const lent = await exchange(stage.agents, token, 'reader')
+  if (!lent.ok) throw new Error(`the responder could not lend reading: ${lent.text}`)
+  stage.secrets.add(lent.token)
+  const reader = await connectAgent('reader', stage.agents, lent.token)
+  heard.push(...responder.tools, ...reader.tools)
+  return { session: session.id, responder, reader }
+}
+
+/** The first act: agents that do their work, and notice nothing of what stands round them. */
+export async function honestWork(story: Story): Promise<Case> {
+  const { stage, narrator, ledger } = story
+  ledger.begin('honest work')
+  await narrator.act(1, 'Honest work')
+  await narrator.say(
+    'Anna of the support desk takes a case of customer 42. The helpdesk starts a session for the agent `responder`. ' +
+      'The responder lends reading, and nothing else, to `reader`: strangers write tickets, and whoever reads them may fall for them.',
+  )
+  const taken = await takeCase(story, 42)
+  const { responder, reader } = taken
+  const [helpdesk] = given(await stage.admin.get<Status>('/v1/status')).resources
+  await narrator.does(
+    'reader',
+    `sees ${reader.tools.length} tools of the ${helpdesk?.tools ?? 0} that the helpdesk has`,
+  )
+
+  const ticket = await attempt(story, reader, 'read_ticket', { ticket_id: 101, customer_id: 42 })
+  await narrator.does('reader', 'reads ticket 101 and hands it on:')
+  await narrator.quote(ticket.text)
+
+  const rules = await responder.read('helpdesk://rules/refunds')
+  story.heard.push(rules.text)
+  ledger.tried(rules.kind === 'done' ? 'allowed' : 'refused')
+  const response = await attempt(story, responder, 'add_response', {
+    ticket_id: 101,
+    customer_id: 42,
+    body: 'We are sorry about the lamp. You get your money back.',
+  })
+  await narrator.does('responder', `looks up the refund rules, and answers: ${response.text}`)
+  await claim(
+    story,
+    'Nobody was asked, nothing was in the way',
+    [ticket, rules, response].every(({ kind }) => kind === 'done') && stage.desk.count('responses') === 1,
+  )
+  await stage.endCase(taken.session)
+  await narrator.does('desk', 'closes the case: the session ends, and the one lent to the reader with it')
+  return taken
+}
