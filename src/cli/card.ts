@@ -27,8 +27,9 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
   const { id, chain, permission, effect, args, argsDigest, rules, because, policy, ask, openedAt } = approval
   const own = (label: string, value: string, style?: Style): readonly Line[] => field(label, value, columns, style)
   const blank: Line = []
-  const argLines = jsonLines(args)
+  const argLines = jsonLines(edited ?? args)
   return [
+    ...(edited === undefined ? [] : [heading('Your changes'), ...changes(args, edited, columns), blank]),
     heading('The call'),
     ...own('permission', permission, 'bold'),
     ...own('effect', effect, effectStyle[effect]),
@@ -40,9 +41,11 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
     ...own('state', stateInWords(approval, now), approval.state === 'pending' ? 'yellow' : undefined),
     ...own('id', id),
     blank,
-    heading('Arguments: all of them, exactly'),
+    heading(
+      edited === undefined ? 'Arguments: all of them, exactly' : 'Arguments with your changes: all of them, exactly',
+    ),
     ...theirs(argLines, columns),
-    ...own('sha-256', argsDigest),
+    ...(edited === undefined ? own('sha-256', argsDigest) : []),
     ...(argLines.some((line) => rightToLeft.test(line))
       ? own(
           'mind',
@@ -51,7 +54,6 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
         )
       : []),
     blank,
-    ...(edited === undefined ? [] : [heading('Your changes'), ...changes(args, edited, columns), blank]),
     ...(previous === undefined
       ? [heading('No call of this kind was approved before'), blank]
       : [
@@ -67,11 +69,7 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
     blank,
     ...(description === undefined
       ? []
-      : [
-          heading('What the server says that it does: its own words, checked by nobody'),
-          ...theirs(description.split('\n'), columns),
-          blank,
-        ]),
+      : [heading('What the server says of it, checked by nobody'), ...theirs(description.split('\n'), columns), blank]),
     heading('Answers'),
     ...own('needs', ask.needs.map(needInWords).join(' and ')),
     ...(ask.self ? [] : own('', 'not of the person on whose behalf it is')),

@@ -276,8 +276,7 @@ export function createInbox(ports: InboxPorts, io: Pick<Io, 'color'>, clock: () 
         const edited = await ports.change(args)
         if (open !== details) return
         if (edited === undefined) return say('nothing was changed')
-        details.edited = edited
-        details.top = 0
+        Object.assign(details, { edited, top: 0, seen: 0, whole: false })
         begin('edit', details.id)
       }),
     )
