@@ -21,10 +21,14 @@ export async function readBody(req: IncomingMessage, most: number): Promise<Buff
       if (bytes > most) return fail(tooLarge(most))
       chunks.push(chunk)
     }
+    const cutOff = (): void => fail(new Failure('cancelled', 'the request was cut off'))
     req.on('data', take)
-    req.once('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
-    req.once('error', (cause) => fail(new Failure('cancelled', 'the request was cut off', { cause })))
-    req.once('close', () => fail(new Failure('cancelled', 'the request was cut off')))
+    req.once('error', cutOff)
+    req.once('close', cutOff)
+    req.once('end', () => {
+      req.off('close', cutOff) // It closes after its end, too.
+      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+    })
   })
 }
 
