@@ -135,6 +135,7 @@ async function createLog(
   })
   await started.done.catch(() => undefined) // Then it is `failing`, and tries again by itself.
   let retaining = retain().catch(() => undefined) // Tried again in an hour.
+  await retaining
   const timer = setInterval(() => {
     retaining = retain().catch(() => undefined)
   }, retentionEvery).unref()

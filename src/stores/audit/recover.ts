@@ -20,8 +20,8 @@ export interface Found {
   readonly tree: Tree
   /** Size of the newest checkpoint. */
   readonly signed: number
-  /** The segment to go on with, its whole lines and their bytes. Undefined for a log that has none yet. */
-  readonly segment: (Segment & { readonly bytes: number; readonly lines: number }) | undefined
+  /** The segment to go on with, its whole lines' bytes, and when the last of them was. None for a log that has none yet. */
+  readonly segment: (Segment & { readonly bytes: number; readonly lastAt: number | undefined }) | undefined
   /** How many leaf hashes on the disk are right, and those after them. */
   readonly keptLeaves: number
   readonly newLeaves: readonly Uint8Array[]
@@ -57,13 +57,14 @@ export async function recover(dir: string, key: NoteKey, name: string): Promise<
   check(tree, head)
 
   const leaves: Uint8Array[] = []
-  let last = { ...start, bytes: 0, lines: 0 }
+  let last = { ...start, bytes: 0 }
+  let lastLine: Line | undefined
   let cut: Line | undefined
   let droppedBytes = 0
   for (const segment of segments.slice(from)) {
     if (cut !== undefined || segment.first !== tree.size)
       throw damaged(`the segment ${segment.file} does not go on where the one before it ends (event ${tree.size})`)
-    last = { ...segment, bytes: 0, lines: 0 }
+    last = { ...segment, bytes: 0 }
     for await (const lines of readLines(segment)) {
       for (const line of lines) {
         if (cut === undefined && !isEvent(line, name, head.size)) cut = line
@@ -76,7 +77,8 @@ export async function recover(dir: string, key: NoteKey, name: string): Promise<
         const leaf = leafHash(sha256, line.bytes)
         leaves.push(leaf)
         tree = grow(sha256, tree, [leaf])
-        last = { ...last, bytes: line.byte + line.bytes.length + 1, lines: line.line }
+        last = { ...segment, bytes: line.byte + line.bytes.length + 1 }
+        lastLine = line
         check(tree, head)
       }
     }
@@ -90,7 +92,7 @@ export async function recover(dir: string, key: NoteKey, name: string): Promise<
   return {
     tree,
     signed: head.size,
-    segment: last,
+    segment: { ...last, lastAt: lastLine === undefined ? undefined : parseLine(lastLine.bytes)?.at },
     keptLeaves: start.first + kept,
     newLeaves: leaves.slice(kept),
     droppedBytes,

@@ -103,7 +103,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   let segment = found.segment?.first ?? 0
   let fd = await open(segmentFile(dir, segment))
-  let segmentDay = Math.floor((found.segment === undefined ? clock() : fs.fstatSync(fd).mtimeMs) / day)
+  let segmentDay = Math.floor((found.segment?.lastAt ?? clock()) / day)
   await files.truncate(fd, found.segment?.bytes ?? 0)
   for (const folder of [dir, segmentsFolder(dir), treeFolder(dir)]) await files.syncFolder(folder)
 
