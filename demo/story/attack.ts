@@ -2,7 +2,7 @@ import type { AuditEvent } from '../../src/core/audit.ts'
 import { connectAgent, exchange, messageOf } from './agent.ts'
 import type { Agent } from './agent.ts'
 import { errorOf, given, peoplesSide } from './person.ts'
-import { attempt, claim, events } from './story.ts'
+import { attempt, claim, eventually, events } from './story.ts'
 import type { Case, Story } from './story.ts'
 
 /** Something that a compromised agent tries. */
@@ -11,17 +11,19 @@ interface Try {
   readonly run: () => Promise<Told>
 }
 
+/** Where people find that it was tried. */
+type Trail = { readonly event: string } | { readonly type: string } | { readonly door: string }
+
 /** What it was told, and whether that was a refusal. */
 interface Told {
   readonly isRefused: boolean
   readonly agentSees: string
-  /** The event that records it, where the agent was told. */
-  readonly event?: string
+  readonly trail: Trail
 }
 
 /** The second act: both agents have fallen for a ticket, and try everything. */
 export async function attack(story: Story, { reader, responder }: Case, closed: Case): Promise<void> {
-  const { stage, narrator, ledger } = story
+  const { stage, narrator, ledger, signal } = story
   ledger.begin('the attack')
   await narrator.act(2, 'The attack')
   await narrator.say('A stranger has answered into the next case. The reader reads that, too:')
@@ -84,14 +86,21 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
   )
 
   async function show({ what, run }: Try): Promise<void> {
-    const before = await newest()
-    const { isRefused, agentSees, event } = await run()
+    const before = await newest({})
+    const { isRefused, agentSees, trail } = await run()
     story.heard.push(agentSees)
     ledger.tried(isRefused ? 'refused' : 'allowed')
     ledger.claim(`refused: ${what}`, isRefused)
-    const known = event === undefined ? await since(before) : await eventOf(event)
-    if (isRefused) await narrator.refused(what, agentSees, known === undefined ? atTheDoor : inWords(known))
-    else await narrator.claim(`${what}: refused`, false)
+    if (!isRefused) return narrator.claim(`${what}: refused`, false)
+    if ('door' in trail) return narrator.refused(what, agentSees, { label: 'stopped at', text: trail.door })
+    const event =
+      'event' in trail
+        ? given(await stage.admin.get<{ event: AuditEvent }>(`/v1/audit/events/${trail.event}`)).event
+        : await eventually(signal, async () => {
+            const found = await newest({ type: trail.type })
+            return found === undefined || indexOf(found) <= indexOf(before) ? undefined : found
+          })
+    await narrator.refused(what, agentSees, { label: 'log says', text: inWords(event) })
   }
 
   async function call(agent: Agent, tool: string, args: object): Promise<Told> {
@@ -100,51 +109,52 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
     return {
       isRefused: outcome.kind === 'refused',
       agentSees: outcome.text,
-      ...(event === undefined ? {} : { event }),
+      trail: event === undefined ? { type: 'decision' } : { event },
     }
   }
 
   async function connect(token: string): Promise<Told> {
+    const trail = { door: 'the door: the session is over, and the token with it' }
     try {
       await (await connectAgent('reader', stage.agents, token)).close()
-      return { isRefused: false, agentSees: 'it was let in' }
+      return { isRefused: false, agentSees: 'it was let in', trail }
     } catch (thrown) {
-      return { isRefused: true, agentSees: messageOf(thrown) }
+      return { isRefused: true, agentSees: messageOf(thrown), trail }
     }
   }
 
   async function borrow(agent: Agent, from: string, permissions: readonly string[]): Promise<Told> {
     const exchanged = await exchange(stage.agents, agent.token, from, permissions)
     if (exchanged.ok) stage.secrets.add(exchanged.token)
-    return { isRefused: !exchanged.ok, agentSees: exchanged.ok ? 'it got a token' : exchanged.text }
+    return {
+      isRefused: !exchanged.ok,
+      agentSees: exchanged.ok ? 'it got a token' : exchanged.text,
+      trail: { type: 'token.refused' },
+    }
   }
 
   async function knock(agent: Agent, path: string): Promise<Told> {
     const answer = await peoplesSide(stage.people, agent.token).get(path)
-    return { isRefused: answer.status === 401, agentSees: `${answer.status} ${errorOf(answer)}` }
+    return {
+      isRefused: answer.status === 401,
+      agentSees: `${answer.status} ${errorOf(answer)}`,
+      trail: { door: 'the people’s side, which no agent’s token opens' },
+    }
   }
 
-  async function newest(): Promise<AuditEvent | undefined> {
-    return (await events(story, { limit: '1' }))[0]
-  }
-
-  /** What was recorded since: the newest event, if there is one. */
-  async function since(before: AuditEvent | undefined): Promise<AuditEvent | undefined> {
-    const last = await newest()
-    return last?.id === before?.id ? undefined : last
-  }
-
-  async function eventOf(id: string): Promise<AuditEvent> {
-    return given(await stage.admin.get<{ event: AuditEvent }>(`/v1/audit/events/${id}`)).event
+  async function newest(filter: Record<string, string>): Promise<AuditEvent | undefined> {
+    return (await events(story, { ...filter, limit: '1' }))[0]
   }
 }
 
-const atTheDoor = 'no event: without a live session nobody gets far enough to decide about'
+const indexOf = (event: AuditEvent | undefined): number => Number(event?.id.split('_').at(-1) ?? -1)
 
 /** An event as one line of the log tells it. */
 function inWords(event: AuditEvent): string {
   const text = (key: string): string | undefined => (typeof event[key] === 'string' ? event[key] : undefined)
-  const rules = Array.isArray(event['rules']) ? event['rules'].join(', ') : ''
-  const why = text('detail') ?? text('because') ?? event.type
-  return `${text('decision') ?? event.type}: ${why}${rules === '' ? '' : ` (${rules})`}`
+  const list = (key: string): readonly unknown[] => (Array.isArray(event[key]) ? event[key] : [])
+  const chain = list('chain').map((link) => (link as { readonly agent: string }).agent)
+  const who = chain.length === 0 ? '' : ` for ${chain.join(' → ')}`
+  const rules = list('rules').length === 0 ? '' : ` (${list('rules').join(', ')})`
+  return `${text('decision') ?? event.type}${who}: ${text('detail') ?? text('because') ?? ''}${rules}`
 }

@@ -5,8 +5,8 @@ export function sumUp({ narrator, ledger }: Story): boolean {
   const tallies = ledger.tallies().filter(({ tried }) => tried > 0)
   narrator.line()
   narrator.table([
-    ['', 'tried', 'allowed', 'asked', 'refused'],
-    ...tallies.map(({ act, tried, allowed, asked, refused }) => [act, ...[tried, allowed, asked, refused].map(String)]),
+    ['', 'tried', 'allowed', 'refused', 'a person was asked'],
+    ...tallies.map(({ act, tried, allowed, refused, asked }) => [act, ...[tried, allowed, refused, asked].map(String)]),
   ])
   narrator.line()
   const broken = ledger.broken()

@@ -18,8 +18,8 @@ export interface Narrator {
   does(who: string, text: string): Promise<void>
   /** Words of a stranger. */
   quote(text: string): Promise<void>
-  /** Something that was tried and refused: what the agent was told, and beside it what people are. */
-  refused(what: string, agentSees: string, peopleSee: string): Promise<void>
+  /** Something that was tried and refused: what the agent was told and, beside it, what people are. */
+  refused(what: string, agentSees: string, peopleSee: { readonly label: string; readonly text: string }): Promise<void>
   /** Something that was checked just now. */
   claim(text: string, holds: boolean): Promise<void>
   /** What a person is shown, as it is. */
@@ -78,14 +78,14 @@ export function createNarrator(io: Io, { speed, signal }: Pace): Narrator {
     async quote(text) {
       line()
       for (const each of text.split('\n').flatMap((one) => wrap(safe(one), columns - label - 8, { words: true })))
-        line(`${margin}  ${' '.repeat(label)}${style('yellow', `│ ${each.trim()}`)}`)
+        line(`${margin}  ${' '.repeat(label)}${style('yellow', `│ ${each.trim()}`.trimEnd())}`)
       line()
       await wait(2_200)
     },
     async refused(what, agentSees, peopleSee) {
       line(`${margin}${style('red', '✗')} ${style('bold', safe(what))}`)
       labelled('agent sees', 'dim', agentSees, 'dim')
-      labelled('log says', 'dim', peopleSee)
+      labelled(peopleSee.label, 'dim', peopleSee.text)
       await wait(1_350)
     },
     async claim(text, holds) {
@@ -96,8 +96,8 @@ export function createNarrator(io: Io, { speed, signal }: Pace): Narrator {
       await wait(650)
     },
     async card(text) {
-      line()
-      for (const each of text.replace(/\n+$/, '').split('\n')) line(`${margin}${style('magenta', '│')} ${each}`)
+      for (const each of text.split('\n').filter((one) => one.trim() !== ''))
+        line(`${margin}${style('magenta', '│')} ${each.trimEnd()}`)
       line()
       await wait(1_500)
     },

@@ -22,7 +22,7 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
       'model thinks. The agent’s call waits meanwhile.',
   )
   await narrator.does('responder', `refund ${JSON.stringify(args)}`)
-  const waiting = attempt(story, responder, 'refund', args, { signal, onProgress: () => {} })
+  const waiting = attempt(story, responder, 'refund', args, { signal, asked: true, onProgress: () => {} })
   waiting.catch(() => {})
   const question = await pendingAfter(story)
 
@@ -37,7 +37,7 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
   await narrator.does('', `→ ${anna.status} ${errorOf(anna)}`)
   await claim(story, 'Nobody approves their own request', own.status === 401 && anna.status === 403)
 
-  await narrator.line()
+  narrator.line()
   await narrator.say('Ben of billing sees this (`sallyport approvals show`):')
   await narrator.card(await shown(story, question.id))
   const agrees = await answered(story)
@@ -49,7 +49,6 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
     }),
   )
   const first = await waiting
-  story.heard.push(first.text)
   await narrator.does('responder', first.text)
   if (!agrees) {
     await claim(story, 'Ben said no, and nothing was sent', first.kind === 'refused' && desk.refunded() === 0)
@@ -59,7 +58,7 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
   await claim(story, `${euros(desk.refunded())} were sent back, in ${desk.count('refunds')} refund`, once)
 
   await narrator.does('responder', 'makes the same call once more')
-  const repeated = attempt(story, responder, 'refund', args, { signal, onProgress: () => {} })
+  const repeated = attempt(story, responder, 'refund', args, { signal, asked: true, onProgress: () => {} })
   repeated.catch(() => {})
   const again = await pendingAfter(story, question)
   given(await stage.ben.post(`/v1/approvals/${again.id}/answer`, { verdict: 'deny', reason: 'was paid already' }))

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parseDocument } from 'yaml'
 import type { IssuedKey, StartedSession, Status } from '../../src/control/wire.ts'
 import { start } from '../../src/main.ts'
+import type { Running } from '../../src/main.ts'
 import { createDesk, openDesk } from '../helpdesk/desk.ts'
 import type { Desk } from '../helpdesk/desk.ts'
 import { given, peoplesSide } from './person.ts'
@@ -32,6 +33,10 @@ export interface Stage {
   /** Starts a session of the responder for a customer, as the helpdesk does when Anna takes a case. */
   startCase(customer: number): Promise<StartedSession>
   endCase(session: string): Promise<void>
+  /** Stops the gateway. */
+  stop(): Promise<void>
+  /** Starts it again, from its files. */
+  resume(): Promise<void>
   /** What the gateway said to its operator. */
   readonly log: readonly string[]
   close(): Promise<void>
@@ -57,9 +62,13 @@ export async function setStage(): Promise<Stage> {
     fs.writeFileSync(file, await settingsFor())
 
     const log: string[] = []
-    const running = await start({ file, env: process.env, log: (line) => void log.push(line) })
-    undo.push(() => running.close())
-    await ready(() => running.status())
+    const raise = async (): Promise<Running> => {
+      const raised = await start({ file, env: process.env, log: (line) => void log.push(line) })
+      undo.push(() => raised.close())
+      await ready(() => raised.status())
+      return raised
+    }
+    let running = await raise()
 
     const { agents, people } = running.status()
     const state = path.join(folder, '.sallyport')
@@ -85,6 +94,8 @@ export async function setStage(): Promise<Stage> {
       ben: await sideOf('person:ben'),
       secrets,
       log,
+      stop: () => running.close(),
+      resume: async () => void (running = await raise()),
       async startCase(customer) {
         const started = given(
           await service.post<StartedSession>('/v1/sessions', {

@@ -39,11 +39,11 @@ export async function attempt(
   agent: Agent,
   tool: string,
   args: object,
-  options?: CallOptions,
+  { asked = false, ...options }: CallOptions & { readonly asked?: boolean } = {},
 ): Promise<Outcome> {
   const outcome = await agent.call(tool, args, options)
   heard.push(outcome.text)
-  ledger.tried(outcome.kind === 'pending' ? 'asked' : outcome.kind === 'refused' ? 'refused' : 'allowed')
+  ledger.tried(outcome.kind === 'refused' || outcome.kind === 'pending' ? 'refused' : 'allowed', asked)
   return outcome
 }
 
