@@ -159,7 +159,10 @@ test('promise 9: what an agent wrote can not draw on the terminal', async () => 
     const { code, out } = await run(args, { isTty: true })
     expect(code).toBe(0)
     // Only the colours that this command sets itself.
-    for (const line of out.split('\n')) expect(line.replace(/\x1b\[(?:0|31|32|33)m/g, '')).not.toMatch(unsafe)
+    for (const line of out.split('\n'))
+      expect(['0', '31', '32', '33'].reduce((rest, color) => rest.replaceAll(`\x1b[${color}m`, ''), line)).not.toMatch(
+        unsafe,
+      )
   }
   expect((await run(['show', ids[1] as string, '--json'])).out).toContain('\\u202e')
 })
@@ -278,7 +281,7 @@ describe('export', () => {
         for (const field of ['actor', 'api', 'src_endpoint']) expect(event).toHaveProperty(field)
       expect((event.unmapped as { sallyport: AuditEvent }).sallyport).toHaveProperty('id')
     }
-    expect(canonicalize((events[2]?.unmapped as { sallyport: unknown }).sallyport)).toContain('evil')
+    expect(canonicalize(events[2]?.unmapped)).toContain('evil')
   })
 })
 

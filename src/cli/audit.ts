@@ -147,7 +147,7 @@ export async function auditCommand(args: readonly string[], io: AuditIo): Promis
     const isUsage = thrown instanceof UsageError || (thrown instanceof Failure && thrown.code === 'invalid')
     const message =
       thrown instanceof Failure || isUsage
-        ? (thrown as Error).message
+        ? thrown.message
         : `the log can't be read (${String((thrown as { code?: unknown }).code ?? thrown)})`
     io.err(`sallyport audit: ${printable(message, { maxLength: 1000 })}\n`)
     if (isUsage) io.err('`sallyport audit help` says what it takes.\n')
@@ -162,7 +162,7 @@ function parse(
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
   } catch (thrown) {
-    throw new UsageError((thrown as Error).message.split('. ')[0] as string)
+    throw new UsageError(thrown instanceof Error ? thrown.message.replace(/\. .*/s, '') : 'the arguments can’t be read')
   }
 }
 
@@ -199,7 +199,11 @@ async function tail({ values, dir, io }: Given): Promise<number> {
 const pause = (time: number, signal: AbortSignal | undefined): Promise<void> =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, time)
-    signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
+    const stop = (): void => {
+      clearTimeout(timer)
+      resolve()
+    }
+    signal?.addEventListener('abort', stop, { once: true })
   })
 
 /** How many events there are. */

@@ -15,8 +15,9 @@ const code = (run: () => unknown): string | undefined => {
 describe('RFC 8785', () => {
   test('the sample of section 3.2.2', () => {
     const sample = {
+      // oxlint-disable-next-line no-loss-of-precision -- as it stands in the RFC
       numbers: [333333333.33333329, 1e30, 4.5, 2e-3, 0.000000000000000000000000001],
-      string: '\u20ac$\u000F\u000aA\'\u0042\u0022\u005c\\"\/',
+      string: '\u20ac$\u000F\u000aA\'\u0042\u0022\u005c\\"/',
       literals: [null, true, false],
     }
     expect(canonicalize(sample)).toBe(
@@ -85,7 +86,7 @@ describe('what is not JSON is refused', () => {
   const cases: [name: string, value: unknown, code: string][] = [
     ['undefined', undefined, 'invalid'],
     ['undefined in an object', { a: undefined }, 'invalid'],
-    ['a hole in an array', [1, , 3], 'invalid'],
+    ['a hole in an array', Array(3), 'invalid'],
     ['NaN', NaN, 'invalid'],
     ['an infinity', -Infinity, 'invalid'],
     ['a big integer', 1n, 'invalid'],

@@ -152,16 +152,14 @@ describe('hostile values', () => {
   })
 
   test('JSON without a secret is kept as it was', () => {
+    const letters = Array.from('abeimoxyz 0123é日👍"')
+    const plain = fc.jsonValue({ maxDepth: 4, stringUnit: fc.constantFrom(...letters) })
     fc.assert(
-      fc.property(
-        fc
-          .jsonValue({ maxDepth: 4 })
-          .filter((value) => !/pass|secret|auth|token|pin|otp|jwt|csrf|cvv|cvc|pwd|cook/i.test(JSON.stringify(value))),
-        (value) => {
-          const kept = redact(value, { maxBytes: 1e6, maxString: 1e6 })
-          if (kept.changed === 0) expect(canonicalize(kept.value)).toBe(canonicalize(value))
-        },
-      ),
+      fc.property(plain, (value) => {
+        const kept = redact(value, { maxBytes: 1e6, maxString: 1e6 })
+        expect(kept.changed).toBe(0)
+        expect(canonicalize(kept.value)).toBe(canonicalize(value))
+      }),
     )
   })
 

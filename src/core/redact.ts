@@ -101,6 +101,7 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
           return undefined
         }
         return Array.isArray(item) ? copyArray(item, path, depth) : copyObject(item, path, depth)
+      default:
     }
     note(path, 'not_json')
     return kept(`[not JSON: ${typeof item}]`, path)

@@ -101,8 +101,12 @@ describe('promise 8: the vectors of the audit format', () => {
   test('they are what the product writes, byte for byte', () => {
     const made = fs.mkdtempSync(path.join(root, 'made-'))
     execFileSync(process.execPath, [path.join(vectors, 'make.ts'), made])
-    for (const name of fs.readdirSync(made, { recursive: true, encoding: 'utf8' }))
-      if (fs.statSync(path.join(made, name)).isFile())
-        expect(fs.readFileSync(path.join(made, name)).equals(fs.readFileSync(path.join(vectors, name))), name).toBe(true)
+    const files = fs
+      .readdirSync(made, { recursive: true, encoding: 'utf8' })
+      .filter((name) => fs.statSync(path.join(made, name)).isFile())
+    const isSame = (name: string): boolean =>
+      fs.readFileSync(path.join(made, name)).equals(fs.readFileSync(path.join(vectors, name)))
+    expect(files.length).toBeGreaterThan(10)
+    expect(files.filter((name) => !isSame(name))).toEqual([])
   })
 })

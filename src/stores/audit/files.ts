@@ -27,7 +27,11 @@ export const systemFiles: Files = {
   close: (fd) => call((done) => fs.close(fd, done)),
   syncFolder: async (path) => {
     const folder = await fs.promises.open(path)
-    await folder.sync().finally(() => folder.close())
+    try {
+      await folder.sync()
+    } finally {
+      await folder.close()
+    }
   },
   unlink: (path) => call((done) => fs.unlink(path, done)),
   isLinked: (fd) => fs.fstatSync(fd).nlink > 0,

@@ -108,8 +108,8 @@ export async function openHashes(
     const row = { fd, count, added: level === 0 ? [...further] : ([] as Uint8Array[]) }
     rows.push(row)
     const whole = Math.floor((kept + further.length) / 2 ** level)
-    for (let position = count; level > 0 && position < whole; position += 1)
-      row.added.push(await nodeHash(read, { level, position }))
+    const made = level === 0 ? count : whole
+    for (let position = count; position < made; position += 1) row.added.push(await nodeHash(read, { level, position }))
     await flush()
   }
 

@@ -26,6 +26,7 @@ import {
   readText,
   segmentsFolder,
   treeFolder,
+  type Segment,
 } from './folder.ts'
 import { hashReader } from './hashes.ts'
 import { loadKey, type SigningKey } from './key.ts'
@@ -225,7 +226,7 @@ async function createLog(
     const segments = (await listSegments(dir)).filter(({ first }) => first < writer.segment)
     const old: typeof segments = []
     for (const segment of segments) {
-      if ((await lastTime(segment)) >= clock() - retentionDays * day) break
+      if ((await newestTime(segment)) >= clock() - retentionDays * day) break
       old.push(segment)
     }
     const newest = old.at(-1)
@@ -295,14 +296,14 @@ function gapFields({ because, since, refused, unacknowledged }: Gap): Record<str
   return { because, since, refused, ...(unacknowledged === undefined ? {} : { unacknowledged: { ...unacknowledged } }) }
 }
 
-/** The time of a segment's last event; one without any is never old. */
-async function lastTime(segment: { readonly first: number; readonly file: string }): Promise<number> {
+/** The newest time among a segment's last events; one without any is never old. */
+async function newestTime(segment: Segment): Promise<number> {
   const { size } = await fs.promises.stat(segment.file)
-  let at = Infinity
-  // The last line is within the last MiB; the first line read may be the end of another.
+  let newest = -Infinity
+  // The first of these lines may be the end of one.
   for await (const lines of readLines(segment, { byte: Math.max(0, size - 1024 * 1024), line: 1 }))
-    for (const { bytes } of lines) at = parseLine(bytes)?.at ?? at
-  return at
+    for (const { bytes } of lines) newest = Math.max(newest, parseLine(bytes)?.at ?? newest)
+  return newest === -Infinity ? Infinity : newest
 }
 
 const named = ['type', 'session', 'agent', 'permission', 'decision', 'approval', 'of'] as const
@@ -361,7 +362,7 @@ function damagedLog(dir: string, name: string, what: string, unlock: () => void)
     },
     search: async (filter, page = {}) =>
       scan(dir, filter, requireLimit(page.limit), page.cursor === undefined ? Infinity : parseCursor(page.cursor)),
-    tail: async function* ({ from = Infinity, signal } = {}) {
+    async *tail({ from = Infinity, signal } = {}) {
       const over = { end: () => Infinity, isOver: () => true, changed: () => Promise.resolve() }
       for await (const { bytes } of follow(dir, from, over, signal)) {
         const event = parseLine(bytes)

@@ -89,7 +89,7 @@ export function toOcsf(event: AuditEvent, log: string): Record<string, unknown> 
 
 function statusOf({ type, decision }: AuditEvent): readonly [number, string] {
   if (decision === 'deny' || /\.(?:failed|error|refused|broken)$/.test(type)) return [2, 'Failure']
-  if (decision === 'allow' || /\.done$/.test(type)) return [1, 'Success']
+  if (decision === 'allow' || type.endsWith('.done')) return [1, 'Success']
   return [0, 'Unknown']
 }
 

@@ -49,34 +49,51 @@ export function requireLimit(limit = defaultLimit): number {
 
 /** Searches the segments themselves, newest first, those below an index. Needs no index and writes nothing. */
 export async function scan(dir: string, filter: EventFilter, limit: number, below: number): Promise<EventPage> {
-  const found: AuditEvent[] = []
+  const found: Found[] = []
   let left = pageBytes
-  for (const segment of (await listSegments(dir)).filter(({ first }) => first < below).reverse()) {
-    if (left <= 0) return { events: found, next: formatCursor(below) }
-    const wanted = limit - found.length
-    let kept: AuditEvent[] = []
-    let more = false
-    for await (const lines of readLines(segment)) {
-      for (const line of lines) {
-        left -= line.bytes.length
-        if (!line.isWhole || line.index >= below) continue
-        const event = parseLine(line.bytes)
-        if (event === undefined || !matches(filter, event, () => line.bytes.toString('utf8'))) continue
-        kept.push(event)
-      }
-      if (kept.length > wanted) {
-        kept = kept.slice(-wanted)
-        more = true
-      }
-    }
-    found.push(...kept.reverse())
-    if (more || (found.length === limit && segment.first > 0)) {
-      const last = found.at(-1) as AuditEvent
-      return { events: found, next: formatCursor(Number(last.id.slice(last.id.lastIndexOf('_') + 1))) }
-    }
-    below = segment.first
+  let end = below
+  for (const segment of (await listSegments(dir)).filter(({ first }) => first < below).toReversed()) {
+    if (left <= 0) return pageOf(found, end)
+    const { newest, more, bytes } = await scanSegment(segment, filter, limit - found.length, below)
+    left -= bytes
+    found.push(...newest.toReversed())
+    if (more || (found.length === limit && segment.first > 0)) return pageOf(found, found.at(-1)?.index)
+    end = segment.first
   }
-  return { events: found }
+  return pageOf(found)
+}
+
+interface Found {
+  readonly index: number
+  readonly event: AuditEvent
+}
+
+const pageOf = (found: readonly Found[], next?: number): EventPage => ({
+  events: found.map(({ event }) => event),
+  ...(next === undefined ? {} : { next: formatCursor(next) }),
+})
+
+async function scanSegment(
+  segment: Segment,
+  filter: EventFilter,
+  limit: number,
+  below: number,
+): Promise<{ newest: Found[]; more: boolean; bytes: number }> {
+  let newest: Found[] = []
+  let more = false
+  let bytes = 0
+  for await (const lines of readLines(segment)) {
+    for (const line of lines) {
+      bytes += line.bytes.length
+      if (!line.isWhole || line.index >= below) continue
+      const event = parseLine(line.bytes)
+      if (event !== undefined && matches(filter, event, () => line.bytes.toString('utf8')))
+        newest.push({ index: line.index, event })
+    }
+    more ||= newest.length > limit
+    newest = newest.slice(-limit)
+  }
+  return { newest, more, bytes }
 }
 
 /** What a follower waits on: how far events may be shown, and a promise that is kept when that has changed. */

@@ -9,6 +9,8 @@ import { formatCursor, matches } from './reader.ts'
 const version = 1
 /** Rows in one transaction: about 2 ms of the event loop. */
 const slice = 100
+/** Events that wait in memory to be taken in. */
+const maxWaiting = 5_000
 /** Indexes that one step of a search looks at when no field narrows it. */
 const stepRows = 20_000
 /** Lines that one page reads, and milliseconds that it may take; a page that ends early says where to go on. */
@@ -62,15 +64,17 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
   let known = opened.known
   let waiting: { place: Place; event: AuditEvent }[] = []
   let timer: NodeJS.Timeout | undefined
+  let newest = known
+  let catching: Promise<void> | undefined
   let isClosed = false
   const insert = db.prepare('insert or replace into event values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
   const place = db.prepare('select segment, byte, length from event where id = ?')
   const handles = new Map<number, number>()
 
   function add(where: Place, event: AuditEvent): void {
-    // What does not follow on what is known is found later, in the segments.
-    if (where.index !== known + waiting.length) return
-    waiting.push({ place: where, event })
+    newest = where.index + 1
+    // What does not follow on what is known, or is more than memory is kept for, is read from the segments later.
+    if (where.index === known + waiting.length && waiting.length < maxWaiting) waiting.push({ place: where, event })
     timer ??= setTimeout(writeSlice, 50).unref()
   }
 
@@ -85,10 +89,12 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
       waiting = [] // A full disk: `catchUp` reads them from the segments when it can be written again.
     }
     if (waiting.length > 0) timer = setTimeout(writeSlice, 1).unref()
+    else if (known < newest) catchUp(newest).catch(() => undefined) // Tried again when the next event comes.
   }
 
   function flush(): number {
-    while (waiting.length > 0 && !isClosed) {
+    if (isClosed) return known
+    while (waiting.length > 0) {
       clearTimeout(timer)
       writeSlice()
     }
@@ -112,7 +118,14 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     }
   }
 
-  async function catchUp(to: number): Promise<void> {
+  function catchUp(to: number): Promise<void> {
+    catching ??= readUpTo(to).finally(() => {
+      catching = undefined
+    })
+    return catching
+  }
+
+  async function readUpTo(to: number): Promise<void> {
     const segments = await listSegments(dir)
     if (segments[0] !== undefined && known < segments[0].first) known = segments[0].first
     for (const [position, segment] of segments.entries()) {
@@ -132,7 +145,7 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
                 ]
           })
         for (let from = 0; from < rows.length; from += slice) {
-          if (isClosed) return
+          if (isClosed) return undefined
           write(rows.slice(from, from + slice))
           await new Promise((resolve) => setImmediate(resolve))
         }

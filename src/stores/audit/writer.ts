@@ -174,12 +174,14 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
       .catch(fail)
       .finally(() => {
         pumping = undefined
-        if (state === 'ok' && queue.length > 0 && (syncing === undefined || eager > 0)) schedule()
+        if (mayWrite()) schedule()
       })
   }
 
+  const mayWrite = (): boolean => state === 'ok' && queue.length > 0 && (syncing === undefined || eager > 0)
+
   async function writeQueue(): Promise<void> {
-    while (queue.length > 0 && state === 'ok' && (syncing === undefined || eager > 0)) {
+    while (mayWrite()) {
       if (written.bytes > 0 && (written.bytes >= segmentBytes || Math.floor(clock() / day) > segmentDay)) {
         await syncing
         if (state !== 'ok') return
@@ -382,7 +384,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     await pumping
     await syncing
     if (wasOk)
-      for (const finish of [hashes.sync, keepCheckpoint, () => files.datasync(checkpoint)])
+      for (const finish of [() => hashes.sync(), keepCheckpoint, () => files.datasync(checkpoint)])
         await finish().catch(() => undefined)
     await hashes.close()
     for (const opened of [fd, checkpoint, history]) await files.close(opened)
