@@ -27,8 +27,6 @@ export interface Catalogs {
   for(key: string, capabilities: Capabilities): Promise<Catalog>
 }
 
-/** How long a client waits for servers that have not answered for the first time. */
-const firstWait = 10_000
 const mostKept = 100
 
 export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): Catalogs {
@@ -41,7 +39,7 @@ export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): 
     const known = kept.get(kind)
     if (known?.revision === revision) return known.catalog
 
-    await within(firstWait, Promise.all(all.map(({ tried }) => tried)))
+    await Promise.all(all.map(({ tried }) => tried))
     const offered = await Promise.all(all.map((upstream) => upstream.offered({ key, capabilities: upstream.allowed(capabilities) })))
     const addresses = new Map<string, Upstream>()
     for (const [position, { resources }] of offered.entries())
@@ -85,16 +83,6 @@ function byName<T extends { readonly shown: string }>(offers: readonly T[]): Rea
 
 const sorted = <T extends { readonly shown: string }>(offers: readonly T[]): T[] =>
   [...offers].sort((a, b) => (a.shown < b.shown ? -1 : a.shown > b.shown ? 1 : 0))
-
-const within = (milliseconds: number, promise: Promise<unknown>): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds)
-    const done = (): void => {
-      clearTimeout(timer)
-      resolve()
-    }
-    promise.then(done, done)
-  })
 
 /** What is listed of offers, for a client that may see them. */
 export const listed = (offers: Iterable<{ readonly listed: JsonObject | undefined }>): JsonObject[] =>

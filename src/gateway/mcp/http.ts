@@ -133,8 +133,9 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     }
     const bytes = await readAll(body, each.most, cut)
     const message = read(bytes, each.most)
-    if (message?.kind === 'response' && (message.id === id || message.error !== undefined)) return settled(message, bytes.length)
-    throw new Failure('unavailable', `the server answered with HTTP status ${statusCode} and no message`)
+    const isAnswer = message?.kind === 'response' && (message.error !== undefined || (message.id === id && statusCode === 200))
+    if (isAnswer) return settled(message, bytes.length)
+    throw new Failure('unavailable', `the server answered with HTTP status ${statusCode} and no answer`)
   }
 
   function answerInStream(
@@ -440,7 +441,7 @@ export function read(source: Uint8Array | string, most: number): Message | undef
     return messageOf(parseJson(source, { ...jsonLimits, maxBytes: most }))
   } catch (thrown) {
     const { code, message } = Failure.from(thrown)
-    throw new Failure(code, `the answer ${message.replace(/^it /, '')}`, { cause: thrown })
+    throw new Failure(code, `the answer can’t be read: ${message.replace(/^the body /, 'it ')}`, { cause: thrown })
   }
 }
 

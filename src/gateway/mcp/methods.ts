@@ -104,10 +104,11 @@ export function createMethods(ports: MethodPorts): Methods {
   // Lists: what a session may not use is not in them -----------------------------------------------------------------------
 
   async function listTools(asked: Asked): Promise<Answer> {
-    const { tools } = await catalogFor(asked)
+    const { tools: all } = await catalogFor(asked)
     const { session } = asked.client
-    const seen = [...tools.values()].filter(({ permission, effect }) => guard.visible(session, permission, effect))
-    return page(asked, 'tools', [...listed(seen), awaitTool].sort(byShownName))
+    const seen = [...all.values()].filter(({ permission, effect }) => guard.visible(session, permission, effect))
+    const tools = [...listed(seen), awaitTool].sort(byShownName)
+    return page(asked, 'tools', asked.client.era === 'legacy' ? tools.map(forLegacy) : tools)
   }
 
   async function listPrompts(asked: Asked): Promise<Answer> {
@@ -342,7 +343,8 @@ export function createMethods(ports: MethodPorts): Methods {
       } catch (thrown) {
         if (thrown instanceof RpcError) return failedAs({ kind: 'error', error: thrown }, thrown)
         if (!(thrown instanceof UpstreamError)) throw thrown
-        const answer = notFound !== undefined && (thrown.code === rpc.params || thrown.code === rpc.legacyNotFound) ? notFound() : answerTo(thrown, asked)
+        const answer =
+          notFound !== undefined && (thrown.code === rpc.params || thrown.code === rpc.legacyNotFound) ? notFound() : answerTo(thrown, asked, failed)
         return failedAs(answer, thrown)
       }
     }
@@ -360,13 +362,14 @@ export function createMethods(ports: MethodPorts): Methods {
   }
 
   /** An upstream's error, without its words: they may tell of its insides, and nobody looked at them. */
-  function answerTo({ code, data }: UpstreamError, { client }: Asked): Answer {
+  function answerTo({ code, data }: UpstreamError, { client }: Asked, failed: Outcomes['failed']): Answer {
     if (code === rpc.missingCapability && isObject(data) && isObject(data['requiredCapabilities'])) {
       const asks = Object.keys(data['requiredCapabilities']).filter((name) => name === 'elicitation' || name === 'sampling' || name === 'roots')
       const missing = asks.filter((name) => client.capabilities[name as keyof Capabilities] === undefined)
       if (missing.length > 0) return { kind: 'error', error: missingCapability(Object.fromEntries(missing.map((name) => [name, {}]))) }
       return failedTool(`This needs ${asks.join(' and ')}, which is switched off here for this server.`)
     }
+    if (failed !== undefined) return failed(new Failure('unavailable', `the upstream server answered with error ${Math.trunc(code) || 0}`))
     if (code === rpc.params) return { kind: 'error', error: new RpcError(rpc.params, 'the upstream server refused the parameters') }
     if (code === rpc.method) return { kind: 'error', error: new RpcError(rpc.method, 'the upstream server does not support this') }
     return { kind: 'error', error: new RpcError(rpc.internal, 'the upstream server answered with an error', { upstreamCode: Math.trunc(code) || 0 }) }
@@ -484,6 +487,12 @@ const missingCapability = (requiredCapabilities: JsonObject): RpcError =>
 
 function noAnswer(): never {
   throw new Failure('cancelled', 'the client did not answer')
+}
+
+/** Legacy clients know no results but objects, and drop the whole list for one tool that has others. */
+function forLegacy(tool: JsonObject): JsonObject {
+  const { outputSchema, ...rest } = tool
+  return isObject(outputSchema) && outputSchema['type'] !== 'object' ? rest : tool
 }
 
 /** A member of `params` that has to be a text. Fails with an `RpcError`. */

@@ -3,6 +3,8 @@ import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
+import { printable } from '../../core/printable.ts'
+import { cleanText } from '../../guard/hidden-text.ts'
 import type { ArgumentSchema } from '../../guard/schema.ts'
 import { definitionOf } from './definition.ts'
 import { federatedName, federatedUri } from './names.ts'
@@ -61,31 +63,43 @@ export const nothingOffered: Offered = { tools: [], prompts: [], resources: [], 
 export interface OfferPorts {
   readonly pinned: Pinned
   readonly compile: (schema: unknown) => ArgumentSchema
-  /** A server's text as it may be shown to a model, and what was wrong with it. */
-  readonly clean: (text: string) => { readonly text: string; readonly found: readonly string[] }
 }
 
 export const promptPermission = (alias: string): Permission => `${alias}.prompts:get`
 export const resourcePermission = (alias: string): Permission => `${alias}.resources:read`
 
 /**
- * What agents are told. The rest is dropped: pictures and pages from elsewhere would be loaded by the client, past the
- * gateway, and tasks are not supported.
+ * What agents are told: what has the type that it must have, since official clients drop a whole list for one member
+ * that has not. The rest is dropped: pictures and pages from elsewhere would be loaded by the client, past the gateway,
+ * and tasks are not supported.
  */
-const toolMembers = ['name', 'title', 'description', 'inputSchema', 'outputSchema', 'annotations'] as const
-const promptMembers = ['name', 'title', 'description', 'arguments'] as const
-const templateMembers = ['uriTemplate', 'name', 'title', 'description', 'mimeType'] as const
-const resourceMembers = ['uri', 'name', 'title', 'description', 'mimeType', 'size', 'annotations'] as const
+function pick(definition: JsonObject, types: Readonly<Record<string, 'string' | 'boolean' | 'number' | 'object'>>): Record<string, Json> {
+  const isFine = (value: Json | undefined, type: string): boolean => (type === 'object' ? isObject(value) : typeof value === type)
+  return Object.fromEntries(Object.entries(types).flatMap(([name, type]) => (isFine(definition[name], type) ? [[name, definition[name]!]] : [])))
+}
 
-const pick = (definition: JsonObject, members: readonly string[]): Record<string, Json> =>
-  Object.fromEntries(members.filter((name) => definition[name] !== undefined).map((name) => [name, definition[name]!]))
+function listedTool(definition: JsonObject, shown: string): JsonObject {
+  const { annotations } = definition
+  const hints = { title: 'string', readOnlyHint: 'boolean', destructiveHint: 'boolean', idempotentHint: 'boolean', openWorldHint: 'boolean' } as const
+  const told = pick(definition, { title: 'string', description: 'string', inputSchema: 'object', outputSchema: 'object' })
+  return { ...cleaned(told), name: shown, ...(isObject(annotations) ? { annotations: cleaned(pick(annotations, hints)) } : {}) }
+}
+
+function listedPrompt(definition: JsonObject, shown: string): JsonObject {
+  const taken = definition['arguments']
+  const known = Array.isArray(taken) ? (taken as readonly Json[]).filter(isObject).filter(({ name }) => typeof name === 'string') : []
+  const told = known.map((each) => cleaned(pick(each, { name: 'string', title: 'string', description: 'string', required: 'boolean' })))
+  return { ...cleaned(pick(definition, { title: 'string', description: 'string' })), name: shown, ...(told.length === 0 ? {} : { arguments: told }) }
+}
 
 /** Reads a tool's definition. Fails with `invalid` where it is none that could be offered. */
 export async function offerTool(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<ToolOffer> {
   const { name } = definition
   if (typeof name !== 'string' || name.length === 0 || name.length > 128) throw new Failure('invalid', 'a tool has no name, or one of more than 128 characters')
   const held = definitionOf('tool', definition)
-  if (!isObject(held['inputSchema'])) throw new Failure('invalid', `\`${name.slice(0, 60)}\` has no \`inputSchema\``)
+  const schema = held['inputSchema']
+  if (!isObject(schema) || schema['type'] !== 'object')
+    throw new Failure('invalid', `\`${printable(name, { maxLength: 60 })}\` has no \`inputSchema\` of the type \`object\``)
   const standing = await ports.pinned.hold(resource.alias, 'tool', name, held, resource.pins)
   const told = standing.kind === 'accepted' ? held : standing.shown
   const { alias } = resource
@@ -99,10 +113,10 @@ export async function offerTool(resource: McpResource, definition: JsonObject, p
   let output: ArgumentSchema | undefined
   let headers: readonly HeaderParam[] = []
   try {
-    const declared = headerParamsOf(held['inputSchema'] ?? {})
+    const declared = headerParamsOf(schema)
     if (typeof declared === 'string') throw new Failure('invalid', declared)
     headers = declared
-    input = ports.compile(held['inputSchema'])
+    input = ports.compile(schema)
     if (held['outputSchema'] !== undefined) output = ports.compile(held['outputSchema'])
   } catch (thrown) {
     barred ??= { code: 'unavailable', because: `\`${shown}\` can’t be used: ${Failure.from(thrown).message}` }
@@ -114,8 +128,8 @@ export async function offerTool(resource: McpResource, definition: JsonObject, p
     permission: `${alias}:${operation}`,
     effect: stricterEffect(effect, held['annotations']),
     label,
-    listed: told === undefined ? undefined : { ...cleaned(pick(told, toolMembers), ports), name: shown },
-    schema: held['inputSchema'],
+    listed: told === undefined || barred?.code === 'unavailable' ? undefined : listedTool(told, shown),
+    schema,
     input,
     output,
     headers,
@@ -134,28 +148,26 @@ export async function offerPrompt(resource: McpResource, definition: JsonObject,
     resource,
     name,
     shown,
-    listed: told === undefined ? undefined : { ...cleaned(pick(told, promptMembers), ports), name: shown },
+    listed: told === undefined ? undefined : listedPrompt(told, shown),
     barred: barredBy(standing),
   }
 }
 
 /** What a server calls its resources is data, and changes like data: it is not held to anything. */
-export function offerResource(resource: McpResource, definition: JsonObject, ports: OfferPorts): AddressOffer {
-  return offerAddress(resource, definition, 'uri', resourceMembers, ports)
-}
+export const offerResource = (resource: McpResource, definition: JsonObject): AddressOffer => offerAddress(resource, definition, 'uri')
 
 export async function offerTemplate(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<AddressOffer | undefined> {
-  const offer = offerAddress(resource, definition, 'uriTemplate', templateMembers, ports)
+  const offer = offerAddress(resource, definition, 'uriTemplate')
   const standing = await ports.pinned.hold(resource.alias, 'template', offer.uri, definitionOf('template', definition))
   if (standing.kind === 'accepted') return offer
-  return standing.shown === undefined ? undefined : offerAddress(resource, standing.shown, 'uriTemplate', templateMembers, ports)
+  return standing.shown === undefined ? undefined : offerAddress(resource, standing.shown, 'uriTemplate')
 }
 
-function offerAddress(resource: McpResource, definition: JsonObject, key: string, members: readonly string[], ports: OfferPorts): AddressOffer {
+function offerAddress(resource: McpResource, definition: JsonObject, key: 'uri' | 'uriTemplate'): AddressOffer {
   const uri = definition[key]
   if (typeof uri !== 'string' || uri.length === 0 || uri.length > 2_000) throw new Failure('invalid', `a resource has no \`${key}\`, or one of more than 2,000 characters`)
   const shown = shownUri(resource, uri)
-  const listed = cleaned(pick(definition, members), ports)
+  const listed = cleaned(pick(definition, { name: 'string', title: 'string', description: 'string', mimeType: 'string', size: 'number' }))
   return { resource, uri, shown, listed: { ...listed, name: listed['name'] ?? uri, [key]: shown } }
 }
 
@@ -177,10 +189,10 @@ export function stricterEffect(given: Effect, annotations: Json | undefined): Ef
   return given === 'read' && annotations['readOnlyHint'] === false ? 'write' : given
 }
 
-/** The definition with its words cleaned, at every depth: schemas have descriptions too. Names stay as they are. */
-function cleaned(definition: JsonObject, { clean }: OfferPorts): JsonObject {
+/** The definition without what a person can't see in its words, at every depth: schemas have descriptions too. */
+function cleaned(definition: JsonObject): JsonObject {
   const walk = (value: Json, key: string, depth: number): Json => {
-    if (typeof value === 'string') return key === 'description' || key === 'title' ? clean(value).text : value
+    if (typeof value === 'string') return key === 'description' || key === 'title' ? cleanText(value) : value
     if (depth > 100 || typeof value !== 'object' || value === null) return value
     if (Array.isArray(value)) return value.map((each: Json) => walk(each, key, depth + 1))
     return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, walk(each, name, depth + 1)]))

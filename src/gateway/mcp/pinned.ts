@@ -3,6 +3,7 @@ import { Failure } from '../../core/failure.ts'
 import type { JsonObject } from '../../core/json.ts'
 import type { Pin, PinKind, PinStore } from '../../core/pin.ts'
 import type { Clock } from '../../guard/clock.ts'
+import { findHiddenIn } from '../../guard/hidden-text.ts'
 import { compareWithPin, difference, digestOfDefinition } from './definition.ts'
 
 /** How a definition stands to what was accepted of it. */
@@ -68,7 +69,7 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
         return { kind: 'changed', shown: undefined, because: `${resource} has offered more than ${mostPins} operations` }
       const acceptedBy = wanted === undefined ? 'first sight' : 'configuration'
       await keep({ resource, kind, name, digest, definition, acceptedAt: clock(), acceptedBy })
-      await audit.append({ type: 'tool.pinned', at: clock(), resource, kind, name: name.slice(0, 200), digest, by: acceptedBy }).done
+      await audit.append({ type: 'tool.pinned', at: clock(), resource, kind, name: name.slice(0, 200), digest, by: acceptedBy, ...hiddenIn(definition) }).done
       return { kind: 'accepted' }
     }
     return propose(resource, kind, name, digest, definition, `the definition of the ${kind} \`${name}\` has changed`)
@@ -95,6 +96,7 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
         name: name.slice(0, 200),
         digest,
         because,
+        ...hiddenIn(definition),
         ...(known === undefined ? {} : { was: known.digest }),
       }).done
     }
@@ -111,6 +113,12 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
   }
 
   return { hold, accept }
+}
+
+/** What a person would not see in a definition: written down with it, for whoever looks. */
+function hiddenIn(definition: JsonObject): JsonObject {
+  const found = findHiddenIn(definition)
+  return found.length === 0 ? {} : { hidden: found.slice(0, 20).map(({ kind, where }) => ({ kind, where: where.slice(0, 200) })) }
 }
 
 /** What a proposed definition changes, for a person to read. */

@@ -46,6 +46,7 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
   let serial = 0
   let version = modernVersion
   let isClosed = false
+  let isGreeted = false
   let watched: readonly string[] = []
   let listening: string | undefined
 
@@ -64,7 +65,7 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
     isClosed = true
     for (const { reject } of running.values()) reject(new Failure('unavailable', 'the server ended before it answered'))
     running.clear()
-    void transport.ended.then(({ reason }) => events.closed(reason))
+    void transport.ended.then(({ reason }) => isGreeted && events.closed(reason))
   }
 
   const send = (message: JsonObject): Promise<void> => transport.send({ jsonrpc: '2.0', ...message } as unknown as JSONRPCMessage)
@@ -189,11 +190,12 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
   }
 
   await transport.start()
-  const greeted = await greet().catch(async (thrown: unknown) => {
+  const greeted = await greet().catch(async (cause: unknown) => {
+    if (isClosed) throw new Failure('unavailable', (await transport.ended).reason, { cause })
     await transport.close()
-    if (thrown instanceof Failure) throw thrown
-    throw new Failure('unavailable', 'the server does not speak MCP', { cause: thrown })
+    throw cause instanceof Failure ? cause : new Failure('unavailable', 'the server does not speak MCP', { cause })
   })
+  isGreeted = true
   if (greeted.era === 'modern') listen()
 
   async function watch(uris: readonly string[]): Promise<void> {

@@ -63,8 +63,6 @@ export interface McpGatewayPorts {
   /** The environment of this process, of which programs get the few variables that they need to run at all. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly settings?: Partial<McpSettings>
-  /** A server's text as a model may read it, and what was hidden in it. Unchanged unless said. */
-  readonly clean?: OfferPorts['clean']
   /** Told of failures that are nobody's but ours, for the log of the program. */
   readonly report?: (thrown: unknown) => void
   /** Told when operations came or went: conditions may be checked against their schemas anew. */
@@ -143,7 +141,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   const { guard, sessions, audit, clock, report = () => {} } = ports
   const settings = { ...defaultSettings, ...ports.settings }
   const pinned = await createPinned(ports.pins, audit, clock)
-  const offerPorts: OfferPorts = { pinned, compile: schemaCompiler(), clean: ports.clean ?? ((given) => ({ text: given, found: [] })) }
+  const offerPorts: OfferPorts = { pinned, compile: schemaCompiler() }
   const upstreams = new Map<string, Upstream>()
   const catalogs = createCatalogs(() => upstreams)
   const watching = createWatching()

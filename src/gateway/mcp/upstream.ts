@@ -29,7 +29,7 @@ export interface Upstream {
   readonly state: { readonly state: UpstreamState; readonly reason?: string; readonly offered: Offered }
   /** Counts up when what is offered may have changed. */
   readonly revision: number
-  /** Settles when connecting was tried once and what is offered is known, or can't be. */
+  /** Settles when what is offered is known, or can't be, or is not known after three seconds. */
   readonly tried: Promise<void>
   /** What of the client's capabilities the server may use. */
   allowed(capabilities: Capabilities): Capabilities
@@ -60,6 +60,7 @@ const mostPages = 64
 const mostOfList = 8_000_000
 const mostEntries = { tools: 2_000, prompts: 2_000, resources: 10_000, resourceTemplates: 2_000 } as const
 const listWithin = 30_000
+const firstWait = 3_000
 /** Connections of clients that can be asked something, for one server. */
 const mostLines = 64
 const idleLine = 10 * 60_000
@@ -87,7 +88,11 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
   let isClosed = false
   let knownEra: Era | undefined
   let firstTry = (): void => {}
-  const tried = new Promise<void>((resolve) => (firstTry = resolve))
+  const tried = new Promise<void>((resolve) => {
+    firstTry = resolve
+    // A server that takes its time makes nobody wait for the others: clients are told when it comes.
+    setTimeout(resolve, firstWait).unref()
+  })
 
   const tell = (type: string, more: JsonObject = {}): void => {
     audit.append({ type, at: clock(), resource: resource.alias, ...more }, 'written').done.catch(() => {})
@@ -142,6 +147,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     try {
       const connection = await line.connection
       await refresh()
+      if (line.isClosed) return
       state = 'ready'
       reason = undefined
       tell('upstream.ready', { era: connection.era, version: connection.version, tools: offered.tools.length })
@@ -274,7 +280,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     const has = (name: string): boolean => isObject(from.offers[name])
     const tools = await read(has('tools'), 'tools/list', 'tools', (one) => offerTool(resource, one, offers), offered.tools)
     const prompts = await read(has('prompts'), 'prompts/list', 'prompts', (one) => offerPrompt(resource, one, offers), offered.prompts)
-    const resources = await read(has('resources'), 'resources/list', 'resources', (one) => offerResource(resource, one, offers), offered.resources)
+    const resources = await read(has('resources'), 'resources/list', 'resources', (one) => offerResource(resource, one), offered.resources)
     const templates = await read(has('resources'), 'resources/templates/list', 'resourceTemplates', (one) => offerTemplate(resource, one, offers), offered.templates)
     if (problems.length > 0) tell('upstream.problems', { problems: problems.slice(0, 20).map((text) => text.slice(0, 300)) })
     return { tools, prompts, resources, templates, problems }
