@@ -11,6 +11,7 @@ export interface Command {
   readonly name: string
   /** One line, without a full stop. */
   readonly summary: string
+  /** Empty where the command shows its own, for `--help`. */
   readonly help: string
   readonly options: Options
   run(args: readonly string[], io: Io): Promise<ExitCode>

@@ -8,30 +8,32 @@ import {
   approvalsShow,
   approvalsWatch,
 } from './approvals.ts'
+import { auditCommand } from './audit.ts'
 import { checkCommand } from './check.ts'
 import { explainCommand } from './explain.ts'
 import { initCommand } from './init.ts'
-import type { CommandIo } from './io.ts'
+import type { Io } from './io.ts'
 import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
 import { killCommand, reviveCommand } from './kill.ts'
+import { mcpCommand } from './mcp.ts'
 import { reloadCommand } from './reload.ts'
 import { sessionsEnd, sessionsList, sessionsStart } from './sessions.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
 import { toolsAccept, toolsList, toolsShow } from './tools.ts'
 
-/** A command that reads its own arguments. */
+/** A command that reads its own arguments, and shows its own help. */
 const own = (
   name: string,
   summary: string,
   help: readonly string[],
   options: Command['options'],
-  run: (args: readonly string[], io: CommandIo) => Promise<number>,
+  run: (args: readonly string[], io: Io) => Promise<number>,
 ): Command => ({
   name,
   summary,
   options,
-  help: [`${summary}.`, '', ...help.map((line) => `  ${line}`)].join('\n'),
+  help: help.length === 0 ? '' : [`${summary}.`, '', ...help.map((line) => `  ${line}`)].join('\n'),
   run: async (args, io) => (await run(args, io)) as ExitCode,
 })
 
@@ -41,6 +43,13 @@ const check = own(
   ['sallyport check [file] [--json]'],
   { json: { type: 'boolean', says: 'Prints JSON.' } },
   checkCommand,
+)
+const audit = own(
+  'audit',
+  'Reads, searches, verifies and exports the audit log',
+  [],
+  { dir: { type: 'string', value: '<folder>', says: 'The log’s folder, or a copy of it.' } },
+  auditCommand,
 )
 const init = own('init', 'Writes a sallyport.yaml to begin with', ['sallyport init [folder]'], {}, initCommand)
 
@@ -71,6 +80,8 @@ export const commands: readonly Command[] = [
   toolsList,
   toolsShow,
   toolsAccept,
+  audit,
+  mcpCommand,
 ]
 
 /** Under which title of the overview a command stands, by its first word. */
@@ -87,4 +98,6 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['approvals', 'Questions to people'],
   ['explain', 'Policy'],
   ['tools', 'Policy'],
+  ['audit', 'Audit log'],
+  ['mcp', 'For agents'],
 ])

@@ -83,7 +83,7 @@ function unknown(first: string, second: string | undefined, io: Io): 2 {
   return 2
 }
 
-function help(words: readonly string[], io: Io): ExitCode {
+async function help(words: readonly string[], io: Io): Promise<ExitCode> {
   const wanted = words.join(' ')
   if (wanted === '') {
     io.out(overview(io))
@@ -92,6 +92,7 @@ function help(words: readonly string[], io: Io): ExitCode {
   const exact = commands.find(({ name }) => name === wanted)
   const below = commands.filter(({ name }) => name.startsWith(`${wanted} `))
   if (exact === undefined && below.length === 0) return unknown(words[0] ?? '', words[1], io)
+  if (exact?.help === '') return run(exact, ['--help'], io)
   const parts = [
     ...(exact === undefined ? [] : [exact.help]),
     ...(below.length === 0 ? [] : [[...(exact === undefined ? [] : ['Also:']), ...listed(below)].join('\n')]),

@@ -79,10 +79,8 @@ function untilStopped(running: Running, io: Io): Promise<ExitCode> {
     let stopping = false
     const onReload = (): void => {
       running.reload('signal').then(
-        ({ changed, digest, warnings }) => {
-          io.out(changed ? `reloaded: policy ${digest.slice(0, 12)} from now on` : 'reloaded: nothing changed')
-          for (const warning of warnings) io.err(`warning: ${safe(warning)}`)
-        },
+        ({ changed, digest }) =>
+          io.out(changed ? `reloaded: policy ${digest.slice(0, 12)} from now on` : 'reloaded: nothing changed'),
         (thrown: unknown) => {
           const lines = Failure.from(thrown)
             .message.split('\n')
