@@ -39,6 +39,11 @@ async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<
   const io = { ...terminal, color: terminal.color || isForced(process.env['FORCE_COLOR']) }
   const narrator = createNarrator(io, { speed: fast ? 0 : 1, signal })
   narrator.title('Sallyport: a support desk, two agents, and a ticket that gives orders')
+  narrator.line()
+  await narrator.say(
+    'The gateway, the helpdesk with its database and the MCP client are real; only what a model would choose is ' +
+      'scripted. Each ✓ is checked as it is printed. Nothing leaves this machine.',
+  )
 
   const stage = await setStage()
   let isOver = false
@@ -50,7 +55,7 @@ async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<
     await attack(story, taken, closed)
     await refund(story, taken)
     await kill(story, taken)
-    await audit(story)
+    await audit(story, taken)
     const holds = sumUp(story)
     isOver = true
     if (holds && !once) {

@@ -85,6 +85,7 @@ export function createDesk(file: string, key: string): void {
     into('orders', [
       [9001, 42, 'desk lamp', 6_900],
       [9002, 43, 'standing desk', 64_900],
+      [9003, 42, 'light bulb', 1_200],
     ])
     into(
       'archive',

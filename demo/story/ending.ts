@@ -1,3 +1,5 @@
+import fs from 'node:fs'
+import path from 'node:path'
 import type { Story } from './story.ts'
 
 /** What was tried and what became of it, counted. Gives back whether everything was as it should be. */
@@ -22,20 +24,60 @@ export function sumUp({ narrator, ledger }: Story): boolean {
 /** Leaves the gateway to whoever watched: an address, a token, and what to try. */
 export async function handOver({ stage, narrator }: Story): Promise<void> {
   const { token } = await stage.startCase(42)
+  const script = path.join(stage.folder, 'refund.sh')
+  fs.writeFileSync(script, callByHand(`${stage.agents}/mcp`))
   const { line, paint } = narrator
-  const command = (text: string): void => line(`    ${paint('cyan', text)}`)
+  const shown = (text: string): void => line(`    ${paint('cyan', text)}`)
   line()
-  line(`  ${paint('bold', 'The gateway is still running.')} A session of the responder, for 30 minutes:`)
+  line(`  ${paint('bold', 'The gateway is still running.')} Agents reach it at ${stage.agents}/mcp`)
+  line('  with a token. Here is one of a new session of the responder, for 30 minutes:')
   line()
-  line(`    address  ${stage.agents}/mcp`)
-  line(`    token    ${token}`)
+  shown(`export TOKEN=${token}`)
   line()
-  line('  Try, in another terminal, from this folder:')
+  line('  Three things to try, each in a terminal in this folder:')
   line()
-  command(`npx sallyport approvals --config ${stage.file}`)
-  command(`npx sallyport audit tail --config ${stage.file}`)
-  command(`npx @modelcontextprotocol/inspector --cli ${stage.agents}/mcp --transport http \\`)
-  command(`  --header "Authorization: Bearer $TOKEN" --method tools/list`)
+  line('  Be the agent, and ask for a refund (one call with curl; the token goes along):')
+  shown(`sh ${script}`)
+  line('  Be Ben of billing, and answer:')
+  shown(`npx sallyport approvals --config ${stage.file} \\`)
+  shown(`    --key-file ${stage.folder}/ben.key`)
+  line('  Watch what is written down:')
+  shown(`npx sallyport audit tail -f --dir ${stage.state}/audit`)
   line()
-  line(`  ${paint('dim', `Its files are in ${stage.folder}. Ctrl-C ends it.`)}`)
+  line(`  ${paint('dim', `Everything is in ${stage.folder}. Ctrl-C ends it.`)}`)
+}
+
+/** A call of a tool as it looks on the wire: an agent is anything that can send this. */
+function callByHand(url: string): string {
+  const [version, tool] = ['2026-07-28', 'helpdesk__refund']
+  const body = {
+    jsonrpc: '2.0',
+    id: 1,
+    method: 'tools/call',
+    params: {
+      name: tool,
+      arguments: { order_id: 9003, customer_id: 42, amount: 12 },
+      _meta: {
+        'io.modelcontextprotocol/protocolVersion': version,
+        'io.modelcontextprotocol/clientCapabilities': {},
+      },
+    },
+  }
+  const headers = [
+    'Content-Type: application/json',
+    'Accept: application/json, text/event-stream',
+    `MCP-Protocol-Version: ${version}`,
+    `Mcp-Method: ${body.method}`,
+    `Mcp-Name: ${tool}`,
+  ]
+  return [
+    '#!/bin/sh',
+    '# Asks for a refund as an agent would. The token stands in $TOKEN. It waits for an answer as long as it may.',
+    `curl -sS ${url} \\`,
+    '  -H "Authorization: Bearer $TOKEN" \\',
+    ...headers.map((header) => `  -H '${header}' \\`),
+    `  -d '${JSON.stringify(body, null, 2)}'`,
+    'echo',
+    '',
+  ].join('\n')
 }

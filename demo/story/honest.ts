@@ -35,7 +35,7 @@ export async function honestWork(story: Story): Promise<Case> {
   )
 
   const ticket = await attempt(story, reader, 'read_ticket', { ticket_id: 101, customer_id: 42 })
-  await narrator.does('reader', 'reads ticket 101 and hands it on:')
+  await narrator.does('reader', 'reads ticket 101. Its model finds that an answer is due, and hands it on:')
   await narrator.quote(ticket.text)
 
   const rules = await responder.read('helpdesk://rules/refunds')

@@ -99,6 +99,8 @@ async function answered({ io, narrator, asksPerson, signal }: Story): Promise<bo
     return true
   }
   const lines = createInterface({ input: process.stdin, output: process.stdout })
+  // A terminal that reads lines takes Ctrl-C for itself.
+  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
   const enough = AbortSignal.any([signal, AbortSignal.timeout(thinking)])
   try {
     for (;;) {

@@ -78,6 +78,7 @@ export async function setStage(): Promise<Stage> {
     const sideOf = async (holder: string): Promise<PeoplesSide> => {
       const { text } = given(await admin.post<IssuedKey>('/v1/keys', { holder }))
       secrets.add(text)
+      fs.writeFileSync(path.join(folder, `${holder.replace(/^.*:/, '')}.key`), `${text}\n`, { mode: 0o600 })
       return peoplesSide(people.url, text)
     }
     const service = await sideOf('service:desk')

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Io } from '../../src/cli/io.ts'
 import type { AuditEvent } from '../../src/core/audit.ts'
+import { connectAgent } from './agent.ts'
 import type { Agent, CallOptions, Outcome } from './agent.ts'
 import type { Ledger } from './ledger.ts'
 import type { Narrator } from './narrator.ts'
@@ -45,6 +46,16 @@ export async function attempt(
   heard.push(outcome.text)
   ledger.tried(outcome.kind === 'refused' || outcome.kind === 'pending' ? 'refused' : 'allowed', asked)
   return outcome
+}
+
+/** Whether a token still opens anything. */
+export async function isLetIn({ stage }: Story, { name, token }: Pick<Agent, 'name' | 'token'>): Promise<boolean> {
+  try {
+    await (await connectAgent(name, stage.agents, token)).close()
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The newest events of the log that fit, newest first. */

@@ -1,0 +1,160 @@
+import { spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { width } from '../../src/cli/text.ts'
+import { connect } from '../mcp/clients.ts'
+
+const demo = fileURLToPath(new URL('../../demo/demo.ts', import.meta.url))
+const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'demo-test-'))
+/** How long a run may take, in milliseconds: a quick one takes about three seconds. */
+const bound = 50_000
+
+afterAll(() => fs.rmSync(scratch, { recursive: true, force: true }))
+
+interface Run {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+interface Started {
+  readonly ended: Promise<Run>
+  readonly out: () => string
+  stop(): void
+}
+
+function startDemo(args: readonly string[], env: Record<string, string> = {}): Started {
+  const child = spawn(process.execPath, [demo, ...args], {
+    env: { ...process.env, NO_COLOR: '', FORCE_COLOR: '', TMPDIR: scratch, TMP: scratch, TEMP: scratch, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: bound,
+  })
+  let [out, err] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text))
+  const ended = new Promise<Run>((resolve) => child.once('close', (code) => resolve({ code, out, err })))
+  return { ended, out: () => out, stop: () => void child.kill('SIGINT') }
+}
+
+/** What looks like a credential of any kind: opaque tokens, keys, signed tokens, the helpdesk's key. */
+const credentials = (text: string): readonly string[] =>
+  text.match(/\b(?:sp_[a-z]+_|hd_)[\w-]{20,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]+/g) ?? []
+
+describe('the demo, told once', () => {
+  let run: Run
+  beforeAll(async () => {
+    run = await startDemo(['--fast', '--once']).ended
+  }, bound)
+
+  test('ends well: everything that should be refused was', () => {
+    expect(run).toMatchObject({ code: 0, err: '' })
+    expect(run.out).toMatch(/All \d+ claims were checked, and hold\./)
+    expect(run.out).not.toContain('NOT TRUE')
+  })
+
+  test.each([
+    'reader: delete all users',
+    'reader: fetch the customer list, with a tool that it was never shown',
+    'reader: send what it knows to https://collector.example',
+    'reader: read the ticket of customer 43',
+    'reader: go on with its token of the closed case',
+    'reader: borrow the responder’s right to refund',
+    'reader: read the audit log',
+    'responder: delete user 7',
+    'responder: refund 649 EUR',
+    'responder: put the customer’s data into the address of an allowed site',
+    'responder: lend the reader more than reading',
+  ])('shows that this was refused, and why: %s', (attack) => {
+    const at = run.out.indexOf(`✗ ${attack}\n`)
+    expect(at).toBeGreaterThan(0)
+    expect(run.out.slice(at)).toMatch(/^.*\n +agent sees {2}\S.*\n(?: {16}.*\n)* +(log says|stopped at) {2}\S/)
+  })
+
+  test('leaves every user where they were', () => {
+    expect(run.out).toContain('✓ The helpdesk heard of none of it; its 128 users are all there')
+  })
+
+  test('refunds once, and asks anew about the same call', () => {
+    expect(run.out).toContain('✓ 69.00 EUR were sent back, in 1 refund\n')
+    expect(run.out).toContain('✓ An approval lets one exact call happen, once')
+    expect(run.out).toContain('✓ Nobody approves their own request')
+  })
+
+  test('shows the question as an approver sees it', () => {
+    for (const shown of ['helpdesk:refund', '"amount": 69', '"order_id": 9001', 'responder, on behalf of person:anna'])
+      expect(run.out).toContain(shown)
+  })
+
+  test('kills in less than a second, and for good', () => {
+    const [, took] = /after (\d+) ms/.exec(run.out) ?? []
+    expect(Number(took)).toBeLessThan(1_000)
+    expect(run.out).toContain('✓ Both tokens are dead')
+    expect(run.out).toContain('✓ Started again, the gateway still knows whom it killed')
+  })
+
+  test('verifies the log, and finds the byte that was changed', () => {
+    expect(run.out).toContain('✓ The log verifies')
+    expect(run.out).toMatch(/✓ Verification fails, and says where: line \d+/)
+    expect(run.out).toMatch(/WRONG/)
+  })
+
+  test('counts what was tried', () => {
+    expect(run.out).toMatch(/tried +allowed +refused +a person was asked\n/)
+    expect(run.out).toMatch(/the attack +12 +1 +11 +0\n/)
+    expect(run.out).toMatch(/the refund +4 +1 +3 +2\n/)
+  })
+
+  test('shows no credential', () => {
+    expect(credentials(run.out + run.err)).toEqual([])
+  })
+
+  test('is plain text of at most 80 columns where no terminal is', () => {
+    // oxlint-disable-next-line no-control-regex
+    expect(run.out).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/)
+    const lines = run.out.split('\n')
+    expect(Math.max(...lines.map((line) => width(line)))).toBeLessThanOrEqual(80)
+    expect(lines.filter((line) => line !== line.trimEnd())).toEqual([])
+  })
+
+  test('leaves no files', () => {
+    expect(fs.readdirSync(scratch).filter((name) => name.startsWith('sallyport-demo-'))).toEqual([])
+  })
+})
+
+test('in colour, the demo says the same', { timeout: bound }, async () => {
+  const { code, out } = await startDemo(['--fast', '--once'], { FORCE_COLOR: '1' }).ended
+  expect(code).toBe(0)
+  expect(out).toContain('\u001b[32m✓\u001b[39m')
+})
+
+test(
+  'the demo leaves the gateway running, with a token that works, until it is stopped',
+  { timeout: bound },
+  async () => {
+    const running = startDemo(['--fast'])
+    await expect.poll(running.out, { timeout: 30_000 }).toContain('Ctrl-C ends it')
+    const out = running.out()
+    const [url = ''] = /http:\/\/127\.0\.0\.1:\d+\/mcp/.exec(out) ?? []
+    const [token = '', ...more] = credentials(out)
+    expect(more).toEqual([])
+
+    const agent = await connect('v1', { url, token })
+    expect((await agent.listTools()).map(({ name }) => name)).toContain('helpdesk__refund')
+    await agent.close()
+    const [folder = ''] = /\S*sallyport-demo-\w+/.exec(out.slice(out.indexOf('Everything is in'))) ?? []
+
+    running.stop()
+    const { code, err } = await running.ended
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(fs.existsSync(path.join(folder, '.sallyport', 'audit', 'checkpoint'))).toBe(true)
+    await expect(connect('v1', { url, token })).rejects.toThrow()
+  },
+)
+
+test('the demo says what it takes', { timeout: bound }, async () => {
+  expect(await startDemo(['--help']).ended).toMatchObject({ code: 0, out: expect.stringContaining('--once') })
+  expect(await startDemo(['--twice']).ended).toMatchObject({ code: 2, err: expect.stringContaining('--once') })
+})
