@@ -103,7 +103,7 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
           agent: text(agent),
           behalf: text(behalf),
           facts: (events[0]?.['facts'] ?? {}) as AsStarted['facts'],
-          ...(Array.isArray(only) ? { only: only.map((permission: Json) => ({ do: text(permission) })) } : {}),
+          ...(Array.isArray(only) ? { only: only as unknown as NonNullable<AsStarted['only']> } : {}),
         }
       }),
     )

@@ -43,7 +43,8 @@ export interface SessionStore {
   /** Ends those that are not ended yet. A first end stays. */
   end(ids: readonly SessionId[], because: string, at: number): Promise<void>
   children(id: SessionId): Promise<readonly Session[]>
-  setLabel(id: SessionId, label: Label): Promise<void>
+  /** Joins a label to those of these sessions, all or none. Fails with `not_found`. */
+  setLabel(ids: readonly SessionId[], label: Label): Promise<void>
   /** Sessions that are not ended and not over at `now`, newest first. */
   live(now: number): Promise<readonly Session[]>
   list(limit: number): Promise<readonly Session[]>

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { createWorld, readPolicy } from '../../test/support/world.ts'
+import { Failure } from '../core/failure.ts'
 import { createSessions } from './sessions.ts'
 
 const policy = `
@@ -168,4 +169,155 @@ test('stopping all ends everything and lets nothing start', async () => {
   await expect(sessions.start(starting)).rejects.toMatchObject({ code: 'forbidden' })
   expect(await sessions.lift('all', 'person:anna')).toBe(true)
   await expect(sessions.start(starting)).resolves.toMatchObject({ agent: 'planner' })
+})
+
+// Timing, restarts and stores that fail ---------------------------------------------------------------------------------
+
+const restarted = ({ stores, policies, audit, clock }: Awaited<ReturnType<typeof createWorld>>) =>
+  createSessions({ store: stores.sessions, stopStore: stores.stops, policies, audit, clock })
+
+const disk = new Failure('unavailable', 'the disk is full')
+
+test('promise 9: as many children made at once are no more than made one by one', async () => {
+  const { sessions } = await createWorld(policy)
+  const parent = await sessions.start(starting)
+  const made = await Promise.allSettled(
+    Array.from({ length: 150 }, () => sessions.lend(parent.id, { agent: 'reader' })),
+  )
+  expect(made.filter(({ status }) => status === 'fulfilled')).toHaveLength(100)
+  await sessions.end([made.find((each) => each.status === 'fulfilled')!.value.id], 'enough', 'person:anna')
+  await expect(sessions.lend(parent.id, { agent: 'reader' })).resolves.toMatchObject({ agent: 'reader' })
+})
+
+test('promise 9: a tree of sessions has an end in width, too', async () => {
+  const { sessions } = await createWorld(policy)
+  const root = await sessions.start(starting)
+  const children = await Promise.all(Array.from({ length: 20 }, () => sessions.lend(root.id, { agent: 'reader' })))
+  const made = await Promise.allSettled(
+    children.flatMap(({ id }) => Array.from({ length: 60 }, () => sessions.lend(id, { agent: 'planner' }))),
+  )
+  expect(made.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { code: 'limited' } })
+  expect(sessions.live().length).toBe(1_000)
+  await sessions.end([children[0]!.id], 'enough', 'person:anna')
+  await expect(sessions.lend(root.id, { agent: 'reader' })).resolves.toMatchObject({ agent: 'reader' })
+})
+
+test('promise 2: what a parent reads while a child is being made marks the child', async () => {
+  const world = await createWorld(policy)
+  const { sessions } = world
+  const parent = await sessions.start(starting)
+  const making = sessions.lend(parent.id, { agent: 'reader' })
+  await sessions.mark(parent.id, { trust: 'untrusted', readers: 'private' })
+  const child = await making
+  expect(sessions.label(child.id)).toEqual({ trust: 'untrusted', readers: 'private' })
+  expect((await restarted(world)).label(child.id)).toEqual({ trust: 'untrusted', readers: 'private' })
+})
+
+test('a mark that could not be written is written with the next', async () => {
+  const world = await createWorld(policy)
+  const { id } = await world.sessions.start(starting)
+  const { setLabel } = world.stores.sessions
+  world.stores.sessions.setLabel = () => Promise.reject(disk)
+  await expect(world.sessions.mark(id, { trust: 'untrusted', readers: 'public' })).rejects.toThrow(/disk/)
+  world.stores.sessions.setLabel = setLabel
+  await world.sessions.mark(id, { trust: 'untrusted', readers: 'public' })
+  expect((await restarted(world)).label(id)).toMatchObject({ trust: 'untrusted' })
+})
+
+test('a key that is stopped while its session is being made gets none', async () => {
+  const { sessions } = await createWorld(policy)
+  const making = sessions.start({ ...starting, startedBy: 'key:key_1' })
+  await sessions.stop('key:key_1', 'leaked', 'person:anna')
+  await expect(making).rejects.toMatchObject({ code: 'forbidden' })
+  expect(sessions.live()).toEqual([])
+})
+
+test('promise 2: an end that could not be written is in the log, is final here, and is written later', async () => {
+  const world = await createWorld(policy)
+  const { sessions, stores, audit } = world
+  const { id } = await sessions.start(starting)
+  const { end } = stores.sessions
+  stores.sessions.end = () => Promise.reject(disk)
+  await expect(sessions.end([id], 'enough', 'person:anna')).rejects.toThrow(/disk/)
+  expect(sessions.chain(id)).toEqual([])
+  expect(audit.of('session.end')).toMatchObject([{ session: id, because: 'enough' }])
+  stores.sessions.end = end
+  await sessions.sweep()
+  expect((await restarted(world)).get(id)).toBeUndefined()
+  expect(await stores.sessions.get(id)).toMatchObject({ endedBecause: 'enough' })
+})
+
+test('a stop that cannot be written fails once, loudly, and holds as long as this runs', async () => {
+  const { sessions, stores } = await createWorld(policy)
+  await sessions.start(starting)
+  stores.sessions.end = () => Promise.reject(disk)
+  stores.stops.add = () => Promise.reject(disk)
+  await expect(sessions.stop('all', 'alarm', 'person:anna')).rejects.toThrow(/disk/)
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(sessions.live()).toEqual([])
+  await expect(sessions.start(starting)).rejects.toMatchObject({ code: 'forbidden' })
+})
+
+test('promise 2: after a restart, a stop holds for sessions whose end was lost', async () => {
+  const world = await createWorld(policy)
+  const { id } = await world.sessions.start(starting)
+  await world.stores.stops.add({ target: 'agent:planner', by: 'person:anna', because: 'alarm', at: world.time.now })
+  expect((await restarted(world)).live()).toEqual([])
+  expect(await world.stores.sessions.get(id)).toMatchObject({ endedBecause: expect.stringContaining('is stopped') })
+})
+
+test('promise 2: after a restart, ending a parent ends all its children, also those of the same moment', async () => {
+  const world = await createWorld(policy)
+  const parent = await world.sessions.start(starting)
+  const children = await Promise.all(
+    Array.from({ length: 20 }, () => world.sessions.lend(parent.id, { agent: 'reader' })),
+  )
+  const again = await restarted(world)
+  const flights = children.map(({ id }) => again.flight(id))
+  expect(await again.end([parent.id], 'enough', 'person:anna')).toBe(21)
+  expect(flights.every(({ signal }) => signal.aborted)).toBe(true)
+})
+
+test('a session that could not be written down as begun does not come alive with a restart', async () => {
+  const world = await createWorld(policy)
+  world.audit.full = true
+  await expect(world.sessions.start({ ...starting, startedBy: 'key:key_1' })).rejects.toMatchObject({
+    code: 'unavailable',
+  })
+  world.audit.full = false
+  expect((await restarted(world)).live()).toEqual([])
+})
+
+test('a clock that was ahead before a restart lengthens no session', async () => {
+  const world = await createWorld(policy)
+  const { id } = await world.sessions.start(starting)
+  world.time.now -= 86_400_000
+  expect((await restarted(world)).live()).toEqual([])
+  expect(await world.stores.sessions.get(id)).toMatchObject({ endedBecause: expect.stringContaining('clock') })
+})
+
+test('who is told of an end and fails at it keeps no session alive', async () => {
+  const world = await createWorld(policy)
+  const { id } = await world.sessions.start(starting)
+  world.sessions.onEnd(() => {
+    throw new TypeError('a listener that fails')
+  })
+  await world.sessions.end([id], 'enough', 'person:anna').catch(() => {})
+  expect(world.sessions.get(id)).toBeUndefined()
+  expect(await world.stores.sessions.get(id)).toMatchObject({ endedBecause: 'enough' })
+})
+
+test('the record of a session’s start has the conditions that it was narrowed with', async () => {
+  const { sessions, audit } = await createWorld(policy)
+  await sessions.start({ ...starting, only: [{ do: 'desk:read_ticket', when: 'args.id == 7' }, { do: 'desk:refund' }] })
+  expect(audit.of('session.start')[0]).toMatchObject({
+    only: [{ do: 'desk:read_ticket', when: 'args.id == 7' }, { do: 'desk:refund' }],
+  })
+})
+
+test('what is only explained does not end while it is', async () => {
+  const { sessions, time } = await createWorld(policy)
+  const [link] = sessions.chainAs([{ agent: 'planner', behalf: 'agent:planner', facts: {} }])
+  time.now += 5_000
+  expect(time.now).toBeLessThan(link!.session.deadline)
 })

@@ -1,4 +1,4 @@
-import type { AuditLog } from '../core/audit.ts'
+import type { AuditLog, NewEvent } from '../core/audit.ts'
 import type { FactType, FactValue } from '../core/condition.ts'
 import type { Link } from '../core/decide.ts'
 import { Failure } from '../core/failure.ts'
@@ -8,6 +8,7 @@ import { parseLimit } from '../core/limit.ts'
 import type { Limit, Measure } from '../core/limit.ts'
 import { indexByPermission, parsePattern, within } from '../core/permission.ts'
 import type { AgentPolicy, Entry, EntryIndex } from '../core/policy.ts'
+import { defaultDeadline } from '../core/session.ts'
 import type { PermissionText, Session, SessionId, SessionStore } from '../core/session.ts'
 import type { StopStore } from '../core/stop.ts'
 import type { Clock } from './clock.ts'
@@ -74,12 +75,34 @@ export interface SessionPorts {
   readonly clock: Clock
 }
 
-/** How many live sessions one session may have made. Bounds what an agent can make us keep. */
+/** How many live sessions one session may have made, and how many one tree may have. Bounds what an agent can make us keep. */
 const mostChildren = 100
+const mostInTree = 1_000
+
+/** A session that began later than now is of a clock that was ahead. So much is let pass, in milliseconds. */
+const mostSkew = 5_000
+
+/** A first session and all that were made from it, also indirectly. They are marked together. */
+interface Tree {
+  /** With those that are being made. */
+  size: number
+  /** What the store knows all of them to have read. */
+  saved: Label
+}
+
+/** An end that the store has to know of. */
+interface WrittenEnd {
+  readonly ids: readonly SessionId[]
+  readonly because: string
+  readonly at: number
+}
 
 interface Live {
   session: Session
+  readonly tree: Tree
   readonly children: Set<SessionId>
+  /** How many children are being made. */
+  making: number
   readonly flights: Set<AbortController>
   links?: { readonly of: LoadedPolicy; readonly chain: readonly Link[] }
 }
@@ -89,17 +112,79 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   const tokens = new Map<string, SessionId>()
   const stopped = new Set((await stopStore.list()).map(({ target }) => target))
   const listeners: ((ids: readonly SessionId[], because: string) => void)[] = []
-  for (const session of [...(await store.live(clock()))].sort((a, b) => a.startedAt - b.startedAt)) enter(session)
+  const unwritten = new Set<WrittenEnd>()
 
-  function enter(session: Session): void {
-    live.set(session.id, { session, children: new Set(), flights: new Set() })
+  function enter(session: Session, tree: Tree): void {
+    live.set(session.id, { session, tree, children: new Set(), making: 0, flights: new Set() })
     if (session.tokenDigest !== undefined) tokens.set(session.tokenDigest, session.id)
     if (session.parent !== undefined) live.get(session.parent)?.children.add(session.id)
   }
 
-  async function begin(session: Session): Promise<Session> {
-    await store.add(session)
-    await audit.append({
+  /** What was there before a restart, in any order; and ends what should have been ended by then. */
+  async function restore(kept: readonly Session[]): Promise<void> {
+    const byId = new Map(kept.map((session) => [session.id, session]))
+    const rootOf = (session: Session): Session => {
+      const parent = byId.get(session.parent ?? '')
+      return parent === undefined ? session : rootOf(parent)
+    }
+    const trees = new Map<SessionId, Tree>()
+    for (const session of kept) {
+      const root = rootOf(session)
+      const tree = trees.get(root.id) ?? { size: 0, saved: clean }
+      trees.set(root.id, tree)
+      tree.size += 1
+      enter(session, tree)
+    }
+    for (const { id, parent } of kept) if (parent !== undefined) live.get(parent)?.children.add(id)
+    for (const { id, label: read } of kept) spread(id, read)
+
+    const now = clock()
+    for (const session of kept) {
+      const over =
+        stopOver(session) ??
+        (session.parent !== undefined && !byId.has(session.parent)
+          ? 'the session that it was made from ended'
+          : session.startedAt > now + mostSkew
+            ? 'it began later than now: the clock was set back'
+            : undefined)
+      if (over !== undefined) await end([session.id], over, 'restart')
+    }
+  }
+
+  async function begin(given: Session, tree: Tree): Promise<Session> {
+    await store.add(given)
+    try {
+      await audit.append(startOf(given)).done
+      const session = await marked(given)
+      // The end of the parent, or a stop, may have come while this was written.
+      const barred = stopOver(session)
+      const orphan = session.parent !== undefined && !isLive(session.parent)
+      if (barred !== undefined || orphan)
+        throw new Failure('forbidden', barred ?? 'the session that this was to be made from has ended')
+      enter(session, tree)
+      return session
+    } catch (thrown) {
+      // It never lived: it must not after a restart, either.
+      const failure = Failure.from(thrown)
+      const because = failure.code === 'forbidden' ? failure.message : 'it could not begin'
+      await writeEnd({ ids: [given.id], because, at: clock() })
+      throw thrown
+    }
+  }
+
+  /** A session with what its parent has read by now, durably: it may have read more while this one was being made. */
+  async function marked(given: Session): Promise<Session> {
+    let session = given
+    for (;;) {
+      const read = join(session.label, label(session.parent ?? ''))
+      if (sameLabel(read, session.label)) return session
+      session = { ...session, label: read }
+      await store.setLabel([session.id], read)
+    }
+  }
+
+  function startOf(session: Session): NewEvent {
+    return {
       type: 'session.start',
       at: session.startedAt,
       session: session.id,
@@ -110,30 +195,21 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
       facts: session.facts,
       policy: policies.current().policy.digest,
       ...(session.parent === undefined ? {} : { parent: session.parent }),
-      ...(session.only === undefined ? {} : { only: session.only.map(({ do: text }) => text) }),
+      ...(session.only === undefined ? {} : { only: session.only.map((entry) => ({ ...entry })) }),
       ...(Object.keys(session.limits).length === 0 ? {} : { limits: session.limits }),
-    }).done
-    // The end of the parent, or a stop, may have come while this was written.
-    const barred = stopOver(session.agent)
-    const orphan = session.parent !== undefined && !isLive(session.parent)
-    if (barred !== undefined || orphan) {
-      await store.end([session.id], barred ?? 'the session that it was made from ended', clock())
-      throw new Failure('forbidden', barred ?? 'the session that this was to be made from has ended')
     }
-    enter(session)
-    return session
   }
 
   async function start(request: StartRequest): Promise<Session> {
     const { policy } = policies.current()
     const agent = agentNamed(request.agent)
-    const barred = stopOver(request.agent)
+    const barred = stopOver(request)
     if (barred !== undefined) throw new Failure('forbidden', barred)
     const now = clock()
     checkRequest(request, policy.facts, policies.current())
     for (const { do: text } of request.only ?? []) checkHeld(text, agent.may, agent.name)
     const lasts = Math.min(request.lasts ?? policy.sessions.deadline, policy.sessions.maxDeadline)
-    return begin({
+    const session: Session = {
       id: randomId('ses'),
       agent: request.agent,
       behalf: request.behalf,
@@ -145,7 +221,8 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
       deadline: now + lasts,
       ...(request.tokenDigest === undefined ? {} : { tokenDigest: request.tokenDigest }),
       label: clean,
-    })
+    }
+    return begin(session, { size: 1, saved: clean })
   }
 
   async function lend(lender: SessionId, request: LendRequest): Promise<Session> {
@@ -153,7 +230,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     const parent = live.get(lender)
     const now = clock()
     if (parent === undefined || !isLive(lender)) throw new Failure('unauthenticated', 'the session that lends is over')
-    const barred = stopOver(request.agent)
+    const barred = stopOver({ agent: request.agent, startedBy: `session:${lender}` })
     if (barred !== undefined) throw new Failure('forbidden', barred)
     const links = chain(lender)
     if (links.length >= policy.delegation.depth)
@@ -161,8 +238,10 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
         'forbidden',
         `a chain of sessions has at most ${policy.delegation.depth} of them; this one is that long`,
       )
-    if (parent.children.size >= mostChildren)
+    if (parent.children.size + parent.making >= mostChildren)
       throw new Failure('limited', `a session may have ${mostChildren} live sessions made from it; end some first`)
+    if (parent.tree.size >= mostInTree)
+      throw new Failure('limited', `a session and all made from it may be ${mostInTree}; end some first`)
     if (!policy.agents.has(request.agent))
       throw new Failure('forbidden', `${parent.session.agent} lends nothing to ${request.agent}`)
     const lent = policy.agents.get(parent.session.agent)?.lends.get(request.agent)
@@ -178,7 +257,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
         throw new Failure('forbidden', `the fact \`${name}\` is set by the session that lends and can't be changed`)
     }
     const deadline = Math.min(parent.session.deadline, now + (request.lasts ?? Infinity))
-    return begin({
+    const session: Session = {
       id: randomId('ses'),
       agent: request.agent,
       behalf: parent.session.behalf,
@@ -191,7 +270,18 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
       deadline,
       ...(request.tokenDigest === undefined ? {} : { tokenDigest: request.tokenDigest }),
       label: label(lender),
-    })
+    }
+    // Its place is taken before anything is awaited: as many at once are no more than one by one.
+    parent.making += 1
+    parent.tree.size += 1
+    try {
+      return await begin(session, parent.tree)
+    } catch (thrown) {
+      parent.tree.size -= 1
+      throw thrown
+    } finally {
+      parent.making -= 1
+    }
   }
 
   async function end(ids: readonly SessionId[], because: string, by: string): Promise<number> {
@@ -205,23 +295,32 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
       return known
     })
     for (const { flights } of ended) for (const running of flights) running.abort(new Failure('cancelled', because))
-    for (const listener of listeners) listener(ending, because)
-    try {
-      await store.end(ending, because, at)
-    } finally {
-      for (const { session } of ended) forget(session)
-    }
-    await Promise.all(
-      ended.map(
+    // Whatever of the following fails, the rest is done all the same.
+    const done = await Promise.allSettled([
+      writeEnd({ ids: ending, because, at }),
+      ...listeners.map(async (listener) => listener(ending, because)),
+      ...ended.map(
         ({ session }) =>
           audit.append({ type: 'session.end', at, session: session.id, agent: session.agent, because, by }).done,
       ),
-    )
+    ])
+    for (const { session } of ended) forget(session)
+    throwFirst(done)
     return ending.length
+  }
+
+  /** What can't be written is tried again by `sweep`, so that it does not come back with a restart. */
+  async function writeEnd(written: WrittenEnd): Promise<void> {
+    unwritten.add(written)
+    await store.end(written.ids, written.because, written.at)
+    unwritten.delete(written)
   }
 
   /** An ended session is dropped from memory; its children were ended with it, so nothing asks for its chain again. */
   function forget(session: Session): void {
+    const known = live.get(session.id)
+    if (known === undefined) return
+    known.tree.size -= 1
     live.delete(session.id)
     if (session.tokenDigest !== undefined) tokens.delete(session.tokenDigest)
     if (session.parent !== undefined) live.get(session.parent)?.children.delete(session.id)
@@ -238,10 +337,14 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     const matching = [...live.values()]
       .filter(({ session }) => targets(target, session))
       .map(({ session }) => session.id)
-    const ending = end(matching, because, by)
-    await stopStore.add({ target, by, because, at })
-    await audit.append({ type: 'stop', at, target, by, because }).done
-    return ending
+    const [ended, ...written] = await Promise.allSettled([end(matching, because, by), writeStop()])
+    throwFirst([ended, ...written])
+    return ended.status === 'fulfilled' ? ended.value : 0
+
+    async function writeStop(): Promise<void> {
+      await stopStore.add({ target, by, because, at })
+      await audit.append({ type: 'stop', at, target, by, because }).done
+    }
   }
 
   async function lift(target: string, by: string): Promise<boolean> {
@@ -277,7 +380,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
         limits: {},
         startedBy: 'nobody',
         startedAt: now,
-        deadline: now + 1,
+        deadline: now + defaultDeadline,
         label: clean,
       }
       return [...above, linkOf(session, above.at(-1), policies.current())]
@@ -289,15 +392,26 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   }
 
   async function mark(id: SessionId, read: Label): Promise<void> {
-    const marked = tree(id).filter(({ session }) => !sameLabel(join(session.label, read), session.label))
-    for (const known of marked) known.session = { ...known.session, label: join(known.session.label, read) }
-    await Promise.all(marked.map(({ session }) => store.setLabel(session.id, session.label)))
+    const known = live.get(id)
+    if (known === undefined || sameLabel(join(known.tree.saved, read), known.tree.saved)) return
+    const members = spread(id, read)
+    const all = label(id)
+    await store.setLabel(
+      members.map(({ session }) => session.id),
+      all,
+    )
+    known.tree.saved = join(known.tree.saved, all)
   }
 
-  function tree(id: SessionId): Live[] {
+  /** Joins a label to all of a tree, here alone. */
+  function spread(id: SessionId, read: Label): readonly Live[] {
     let root = live.get(id)
     while (root?.session.parent !== undefined && live.has(root.session.parent)) root = live.get(root.session.parent)
-    return root === undefined ? [] : entries(withDescendants([root.session.id]))
+    const members = root === undefined ? [] : entries(withDescendants([root.session.id]))
+    for (const known of members)
+      if (!sameLabel(join(known.session.label, read), known.session.label))
+        known.session = { ...known.session, label: join(known.session.label, read) }
+    return members
   }
 
   const entries = (ids: readonly SessionId[]): Live[] => ids.flatMap((id) => live.get(id) ?? [])
@@ -331,6 +445,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
         'its deadline was reached',
         'clock',
       )
+    for (const each of unwritten) await writeEnd(each)
   }
 
   function isLive(id: SessionId): boolean {
@@ -342,12 +457,13 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   const targets = (target: string, session: Session): boolean =>
     target === 'all' || target === `agent:${session.agent}` || target === session.startedBy
 
-  const stopOver = (agent: string): string | undefined =>
-    stopped.has('all')
-      ? 'all agents are stopped: `sallyport revive all` lets them go on'
-      : stopped.has(`agent:${agent}`)
-        ? `agent ${agent} is stopped: \`sallyport revive ${agent}\` lets it go on`
-        : undefined
+  function stopOver({ agent, startedBy }: Pick<Session, 'agent' | 'startedBy'>): string | undefined {
+    if (stopped.has('all')) return 'all agents are stopped: `sallyport revive all` lets them go on'
+    if (stopped.has(`agent:${agent}`)) return `agent ${agent} is stopped: \`sallyport revive ${agent}\` lets it go on`
+    return stopped.has(startedBy)
+      ? `${startedBy} is stopped: \`sallyport revive ${startedBy}\` lets it go on`
+      : undefined
+  }
 
   function agentNamed(name: string): AgentPolicy {
     const agent = policies.current().policy.agents.get(name)
@@ -355,6 +471,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     return agent
   }
 
+  await restore(await store.live(clock()))
   return {
     start,
     lend,
@@ -373,6 +490,10 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     sweep,
     onEnd: (listener) => void listeners.push(listener),
   }
+}
+
+function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
+  for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
 /** A session together with what it holds: its agent's own permissions, or what the one above lends it, then its narrowing. */

@@ -377,10 +377,10 @@ export function sessionStoreContract(name: string, empty: () => Promise<SessionS
     test('labels only ever join, so two gateways that set one at once lose none', async () => {
       const store = await empty()
       await store.add(session())
-      await store.setLabel('ses_1', { trust: 'untrusted', readers: 'public' })
-      await store.setLabel('ses_1', { trust: 'trusted', readers: 'private' })
+      await store.setLabel(['ses_1'], { trust: 'untrusted', readers: 'public' })
+      await store.setLabel(['ses_1'], { trust: 'trusted', readers: 'private' })
       expect((await store.get('ses_1'))?.label).toEqual({ trust: 'untrusted', readers: 'private' })
-      await expect(store.setLabel('ses_9', clean)).rejects.toMatchObject({ code: 'not_found' })
+      await expect(store.setLabel(['ses_1', 'ses_9'], clean)).rejects.toMatchObject({ code: 'not_found' })
     })
 
     test('pruning forgets what was over before, and keeps the ancestors of what stays', async () => {

@@ -50,9 +50,9 @@ export function memorySessions(): SessionStore {
     async children(id) {
       return select(({ parent }) => parent === id)
     },
-    async setLabel(id, label) {
-      const session = existing(id)
-      sessions.set(id, copy({ ...session, label: join(session.label, label) }))
+    async setLabel(ids, label) {
+      for (const session of ids.map(existing))
+        sessions.set(session.id, copy({ ...session, label: join(session.label, label) }))
     },
     async live(now) {
       return select(({ endedAt, deadline }) => endedAt === undefined && deadline > now)

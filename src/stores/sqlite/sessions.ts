@@ -63,11 +63,10 @@ export function sqliteSessions(database: Database): SessionStore {
     async children(id) {
       return database.read(() => byParent.all(id))
     },
-    async setLabel(id, label) {
-      database.write(`session ${id}`, () => {
-        const session = existing(id)
+    async setLabel(ids, label) {
+      database.write('sessions', () => {
         // Joined with what stands there, so that of two gateways that set it at once neither takes the other's away.
-        save({ ...session, label: join(session.label, label) })
+        for (const session of ids.map(existing)) save({ ...session, label: join(session.label, label) })
       })
     },
     async live(now) {
