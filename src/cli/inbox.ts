@@ -453,8 +453,8 @@ export function createInbox(ports: InboxPorts, io: Pick<Io, 'color'>, clock: () 
     if (prompt !== undefined) return 'Enter goes on · Esc goes back · ↑↓ scroll'
     if (isHelp) return 'any key goes back'
     return open === undefined
-      ? 'j/k move · Enter details · a approve · d deny · e edit · ? help · q quit'
-      : 'j/k scroll · a approve · d deny · e edit · n/p next/previous · q back · ? help'
+      ? 'j/k move · Enter open · a approve · d deny · ? help · q quit'
+      : 'j/k scroll · a approve · d deny · e edit · q back · ? help'
   }
 
   return {

@@ -279,7 +279,7 @@ describe('what goes wrong', () => {
       out
         .filter(({ error }) => error !== undefined)
         .map(({ id }) => id)
-        .sort(),
+        .sort((a, b) => Number(a) - Number(b)),
     ).toEqual([1, 3])
     expect(out).toContainEqual({ jsonrpc: '2.0', method: 'notifications/x' })
     expect(out.find(({ id }) => id === 2)).toHaveProperty('result')

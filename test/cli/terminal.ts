@@ -110,6 +110,7 @@ export function emulator(startRows: number, startColumns: number) {
   }
 
   function control(sequence: string): void {
+    // eslint-disable-next-line no-control-regex -- As above.
     const [, given = '', final = ''] = /^\x1b\[([?\d;]*)([A-Za-z])$/.exec(sequence) ?? []
     const numbers = given.replace('?', '').split(';').map(Number)
     if (final === 'H') [row, column] = [(numbers[0] || 1) - 1, (numbers[1] || 1) - 1]

@@ -29,6 +29,8 @@ export interface PeopleSide {
   startSession(agent: string): Promise<string>
   /** Lets an agent try something that people are asked about; resolves with the id of the question. */
   question(session: string, permission: string, args?: JsonObject, effect?: Effect): Promise<string>
+  /** Cuts whoever is connected; new connections are taken. */
+  dropConnections(): void
   close(): Promise<void>
 }
 
@@ -188,6 +190,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
       if (id === undefined) throw new Error(`expected a question, got ${JSON.stringify(outcome)}`)
       return id
     },
+    dropConnections: () => server.closeAllConnections(),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
