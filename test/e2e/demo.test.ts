@@ -70,7 +70,7 @@ describe('the demo, told once', () => {
   ])('shows that this was refused, and why: %s', (attack) => {
     const at = run.out.indexOf(`✗ ${attack}\n`)
     expect(at).toBeGreaterThan(0)
-    expect(run.out.slice(at)).toMatch(/^.*\n +agent sees {2}\S.*\n(?: {16}.*\n)* +(log says|stopped at) {2}\S/)
+    expect(run.out.slice(at)).toMatch(/^.*\n +agent sees {2}\S.*\n(?: {16}.*\n)* +(log says|stopped at) +\S/)
   })
 
   test('leaves every user where they were', () => {
