@@ -11,7 +11,7 @@ const version = 1
 const slice = 100
 /** Events that wait in memory to be taken in. */
 const maxWaiting = 5_000
-/** Indexes that one step of a search looks at when no field narrows it. */
+/** Indexes that one step of a search looks at, by whether a field narrows it to few rows. */
 const stepRows = 20_000
 const stepNarrow = 500_000
 /** Lines that one page reads, and milliseconds that it may take; a page that ends early says where to go on. */
