@@ -17,7 +17,11 @@ import type { World } from './world.ts'
 export const label: Label = { trust: 'untrusted', readers: 'internal' }
 
 /** A server behind the gateway, as configuration would describe it. */
-export function mcpResource(alias: string, target: McpTarget | Command | string, more: Partial<McpResource> = {}): McpResource {
+export function mcpResource(
+  alias: string,
+  target: McpTarget | Command | string,
+  more: Partial<McpResource> = {},
+): McpResource {
   const reached: McpTarget =
     typeof target === 'string'
       ? { kind: 'http', url: target, headers: () => ({}) }
@@ -40,7 +44,9 @@ export function mcpResource(alias: string, target: McpTarget | Command | string,
   }
 }
 
-export const toolSettings = (effects: Readonly<Record<string, ToolSetting['effect']>>): ReadonlyMap<string, ToolSetting> =>
+export const toolSettings = (
+  effects: Readonly<Record<string, ToolSetting['effect']>>,
+): ReadonlyMap<string, ToolSetting> =>
   new Map(Object.entries(effects).map(([name, effect]) => [name, { effect, label }]))
 
 /** The gateway over a policy, with real clients' way in: everything but the program that joins it. */
@@ -88,7 +94,13 @@ export async function startGateway(
   /** Starts a session, and returns its id and token. */
   async function session(agent: string, more: Partial<StartRequest> = {}): Promise<{ id: string; token: string }> {
     const token = tokens.opaque()
-    const { id } = await sessions.start({ agent, behalf: 'person:dora', startedBy: 'service:test', ...more, tokenDigest: sha256(token) })
+    const { id } = await sessions.start({
+      agent,
+      behalf: 'person:dora',
+      startedBy: 'service:test',
+      ...more,
+      tokenDigest: sha256(token),
+    })
     return { id, token }
   }
 
