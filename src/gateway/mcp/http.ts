@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { Pool } from 'undici'
 import type { Dispatcher } from 'undici'
 import { Failure } from '../../core/failure.ts'
@@ -28,8 +29,20 @@ export interface HttpOptions {
 
 /** Bytes of notifications that may come along with one answer. */
 const mostBeside = 1_000_000
+/** Bytes that may follow an answer; with more, its connection is not worth keeping. */
+const mostSurplus = 64_000
 const mostOfHello = 1_000_000
 const mostOfNotice = 100_000
+interface Answered extends UpstreamAnswer {
+  readonly headers: IncomingHttpHeaders
+}
+
+/** How the bytes of an answer are taken. Both may throw. */
+interface Reading {
+  take(chunk: Buffer): void
+  end(): void
+}
+
 const jsonLimits = { maxDepth: 128, maxKeys: 200_000, bigIntegers: 'round' } as const
 
 /**
@@ -51,6 +64,8 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
   })
   const closing = new AbortController()
   const streams = new Set<AbortController>()
+  /** What cuts each request that is on its way. */
+  const running = new Set<() => void>()
   let serial = 0
   let isClosed = false
   let session: string | undefined
@@ -98,84 +113,150 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     if (isClosed) throw new Failure('unavailable', 'the connection is closed')
     const id = fresh()
     const params = version === modernVersion ? modernParams(each, id) : legacyParams(each, id)
-    const deadline = createDeadline(each.timeout)
-    const cut = AbortSignal.any([each.signal, deadline.signal, closing.signal])
-    try {
-      const response = await post({ jsonrpc: '2.0', id, method: each.method, params }, cut, each.headers)
-      return await answerIn(response, id, each, cut, deadline)
-    } catch (thrown) {
-      if (version !== modernVersion && cut.aborted) send({ method: 'notifications/cancelled', params: { requestId: id } })
-      if (deadline.signal.aborted && !each.signal.aborted)
-        throw new Failure('unavailable', `no answer within ${each.timeout / 1000} s`)
-      throw thrown
-    } finally {
-      deadline.stop()
-    }
+    return exchange({ jsonrpc: '2.0', id, method: each.method, params }, id, each, () => {
+      if (version !== modernVersion) send({ method: 'notifications/cancelled', params: { requestId: id } })
+    })
   }
 
-  async function answerIn(
-    { statusCode, headers, body }: Dispatcher.ResponseData,
-    id: string,
-    each: UpstreamCall,
-    cut: AbortSignal,
-    deadline: Deadline,
-  ): Promise<UpstreamAnswer> {
-    const type = String(headers['content-type'] ?? '').toLowerCase()
-    if (statusCode === 404 && session !== undefined) {
-      await body.dump().catch(() => {})
-      lost('the server forgot the session')
-      throw new Failure('unavailable', 'the server forgot the session')
-    }
-    if (type.startsWith('text/event-stream') && statusCode === 200) return answerInStream(body, id, each, cut, deadline)
-    if (!type.startsWith('application/json')) {
-      await body.dump().catch(() => {})
-      throw new Failure('unavailable', `the server answered with HTTP status ${statusCode}`)
-    }
-    const bytes = await readAll(body, each.most, cut)
-    const message = read(bytes, each.most)
-    const isAnswer = message?.kind === 'response' && (message.error !== undefined || (message.id === id && statusCode === 200))
-    if (isAnswer) return settled(message, bytes.length)
-    throw new Failure('unavailable', `the server answered with HTTP status ${statusCode} and no answer`)
-  }
-
-  function answerInStream(
-    body: Dispatcher.ResponseData['body'],
-    id: string,
-    each: UpstreamCall,
-    cut: AbortSignal,
-    deadline: Deadline,
-  ): Promise<UpstreamAnswer> {
+  /**
+   * Sends a request and reads its answer as it comes. (`pool.request` makes a stream of each answer and listens to a
+   * signal of its own, which is twice the work.) `onCut` is told when the caller left or the time was over.
+   */
+  function exchange(message: JsonObject, id: string, each: UpstreamCall, onCut: () => void): Promise<Answered> {
+    const request = { method: 'POST', path, headers: headersFor(message, each.headers), body: JSON.stringify(message) } as const
     return new Promise((resolve, reject) => {
-      let beside = 0
-      const done = (finish: () => void): void => {
-        body.on('error', () => {}) // What comes after the answer matters to nobody.
-        body.destroy()
-        finish()
+      let controller: Dispatcher.DispatchController | undefined
+      let answer: Reading | undefined
+      let isOver = false
+      let surplus = 0
+      let lingering: NodeJS.Timeout | undefined
+
+      const deadline = createDeadline(each.timeout, (late) => {
+        fail(late)
+        onCut()
+      })
+      const cut = (): void => {
+        fail(each.signal.reason instanceof Failure ? each.signal.reason : new Failure('cancelled', 'the call was cancelled'))
+        if (!isClosed) onCut()
       }
-      const take = createEventReader(each.most, (data, size) => {
-        const message = read(data, each.most)
-        if (message?.kind === 'response' && message.id === id)
-          return done(() => {
-            try {
-              resolve(settled(message, size))
-            } catch (thrown) {
-              reject(thrown)
-            }
-          })
-        beside += size + 64
-        if (beside > mostBeside) return done(() => reject(new Failure('too_large', 'the server sent too much beside its answer')))
-        if (message !== undefined) aside(message, each, deadline)
-      })
-      body.on('data', (chunk: Buffer) => {
-        try {
-          take(chunk)
-        } catch (thrown) {
-          done(() => reject(thrown))
+
+      function finish(settle: () => void): void {
+        if (isOver) return
+        isOver = true
+        deadline.stop()
+        each.signal.removeEventListener('abort', cut)
+        running.delete(cut)
+        settle()
+      }
+      function fail(failure: unknown): void {
+        finish(() => reject(failure))
+        controller?.abort(failure as Error)
+      }
+      /** What is still to come matters to nobody; if it is little, the connection can be used again. */
+      function leave(settle: () => void): void {
+        finish(settle)
+        lingering = setTimeout(() => controller?.abort(new Failure('cancelled', 'it was answered')), 1_000).unref()
+      }
+      function settle(response: RpcResponse, bytes: number, headers: IncomingHttpHeaders): () => void {
+        return () => {
+          try {
+            resolve({ ...settled(response, bytes), headers })
+          } catch (thrown) {
+            reject(thrown)
+          }
         }
+      }
+
+      function readingOf(status: number, headers: IncomingHttpHeaders): Reading | undefined {
+        const type = String(headers['content-type'] ?? '').toLowerCase()
+        if (status === 404 && session !== undefined) {
+          fail(new Failure('unavailable', 'the server forgot the session'))
+          lost('the server forgot the session')
+          return undefined
+        }
+        if (type.startsWith('text/event-stream') && status === 200) return readingStream(headers)
+        if (type.startsWith('application/json')) return readingBody(status, headers)
+        leave(() => reject(new Failure('unavailable', `the server answered with HTTP status ${status}`)))
+        return undefined
+      }
+
+      function readingBody(status: number, headers: IncomingHttpHeaders): Reading {
+        const chunks: Buffer[] = []
+        let bytes = 0
+        return {
+          take(chunk) {
+            bytes += chunk.length
+            if (bytes > each.most) throw new Failure('too_large', `the answer is larger than ${each.most} bytes`)
+            chunks.push(chunk)
+          },
+          end() {
+            const response = read(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks), each.most)
+            const isAnswer =
+              response?.kind === 'response' && (response.error !== undefined || (response.id === id && status === 200))
+            if (!isAnswer)
+              throw new Failure('unavailable', `the server answered with HTTP status ${status} and no answer`)
+            finish(settle(response, bytes, headers))
+          },
+        }
+      }
+
+      function readingStream(headers: IncomingHttpHeaders): Reading {
+        let beside = 0
+        const take = createEventReader(each.most, (data, size) => {
+          if (isOver) return
+          const event = read(data, each.most)
+          if (event?.kind === 'response' && event.id === id) return leave(settle(event, size, headers))
+          beside += size + 64
+          if (beside > mostBeside) throw new Failure('too_large', 'the server sent too much beside its answer')
+          if (event !== undefined) aside(event, each, deadline)
+        })
+        return {
+          take,
+          end() {
+            throw new Failure('unavailable', 'the server ended its answer before it was there')
+          },
+        }
+      }
+
+      if (each.signal.aborted) return cut()
+      each.signal.addEventListener('abort', cut, { once: true })
+      running.add(cut)
+      pool.dispatch(request, {
+          onRequestStart(given) {
+            controller = given
+            if (isOver) given.abort(new Failure('cancelled', 'the call was cancelled'))
+          },
+          onResponseStart(_controller, status, headers) {
+            if (status >= 200) answer = readingOf(status, headers)
+          },
+          onResponseData(given, chunk) {
+            if (isOver) {
+              surplus += chunk.length
+              if (surplus > mostSurplus) given.abort(new Failure('too_large', 'the server sent more than its answer'))
+              return
+            }
+            try {
+              answer?.take(chunk)
+            } catch (thrown) {
+              fail(thrown)
+            }
+          },
+          onResponseEnd() {
+            controller = undefined
+            clearTimeout(lingering)
+            if (isOver) return
+            try {
+              answer?.end()
+            } catch (thrown) {
+              fail(thrown)
+            }
+          },
+          onResponseError(_controller, thrown) {
+            controller = undefined
+            clearTimeout(lingering)
+            fail(thrown instanceof Failure ? thrown : new Failure('unavailable', 'the server can’t be reached', { cause: thrown }))
+          },
       })
-      body.once('error', (thrown) => reject(failureOf(thrown, cut)))
-      body.once('end', () => reject(new Failure('unavailable', 'the server ended its answer before it was there')))
-      body.once('close', () => reject(failureOf(undefined, cut)))
     })
   }
 
@@ -228,6 +309,7 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
         .catch(() => {})
     isClosed = true
     closing.abort()
+    for (const cut of running) cut()
     for (const stream of streams) stream.abort()
     await pool.destroy().catch(() => {})
   }
@@ -328,12 +410,13 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     const id = fresh()
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(connectWithin)])
     const params = { protocolVersion: version, capabilities: capabilities as JsonObject, clientInfo: identity }
-    const response = await post({ jsonrpc: '2.0', id, method: 'initialize', params }, signal)
-    const given = response.headers['mcp-session-id']
-    const each = { method: 'initialize', params, signal, timeout: connectWithin, most: mostOfHello, capabilities: {} }
-    const { result } = await answerIn(response, id, each, signal, createDeadline(connectWithin)).catch((thrown: unknown) => {
-      throw unavailable(thrown)
-    })
+    const each = { method: 'initialize', params, signal: never, timeout: connectWithin, most: mostOfHello, capabilities: {} }
+    const { result, headers } = await exchange({ jsonrpc: '2.0', id, method: 'initialize', params }, id, each, () => {}).catch(
+      (thrown: unknown) => {
+        throw unavailable(thrown)
+      },
+    )
+    const given = headers['mcp-session-id']
     const agreed = result['protocolVersion']
     if (typeof agreed !== 'string' || !legacyVersions.includes(agreed))
       throw new Failure('unavailable', 'the server speaks no revision of the protocol that we do')
@@ -396,33 +479,34 @@ export function legacyParams({ params, onProgress }: UpstreamCall, token: string
 }
 
 export interface Deadline {
-  readonly signal: AbortSignal
   pause(): void
   resume(): void
   stop(): void
 }
 
-/** A signal that aborts when the time is used up; the time between `pause` and `resume` is not. */
-export function createDeadline(milliseconds: number): Deadline {
-  const controller = new AbortController()
-  const over = (): void => controller.abort(new Failure('unavailable', `no answer within ${milliseconds / 1000} s`))
+/** Tells when the time (milliseconds) is used up; the time between `pause` and `resume` is not. */
+export function createDeadline(milliseconds: number, onLate: (late: Failure) => void): Deadline {
+  const over = (): void => onLate(new Failure('unavailable', `no answer within ${milliseconds / 1000} s`))
   let left = milliseconds
   let since = performance.now()
   let paused = 0
+  let isStopped = false
   let timer = setTimeout(over, left)
   return {
-    signal: controller.signal,
     pause() {
       if (paused++ > 0) return
       clearTimeout(timer)
       left -= performance.now() - since
     },
     resume() {
-      if (--paused > 0) return
+      if (--paused > 0 || isStopped) return
       since = performance.now()
       timer = setTimeout(over, Math.max(1, left))
     },
-    stop: () => clearTimeout(timer),
+    stop() {
+      isStopped = true
+      clearTimeout(timer)
+    },
   }
 }
 
@@ -451,21 +535,6 @@ export function settled({ result, error }: RpcResponse, bytes: number): Upstream
 }
 
 const unavailable = (cause: unknown): Failure => new Failure('unavailable', 'the server can’t be reached or does not speak MCP', { cause })
-
-async function readAll(body: Dispatcher.ResponseData['body'], most: number, cut: AbortSignal): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  try {
-    for await (const chunk of body) {
-      bytes += (chunk as Buffer).length
-      if (bytes > most) throw new Failure('too_large', `the answer is larger than ${most} bytes`)
-      chunks.push(chunk as Buffer)
-    }
-  } catch (thrown) {
-    throw failureOf(thrown, cut)
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
-}
 
 function failureOf(thrown: unknown, cut: AbortSignal): Failure {
   if (thrown instanceof Failure) return thrown

@@ -121,15 +121,13 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
   async function call(each: UpstreamCall): Promise<UpstreamAnswer> {
     if (isClosed) throw new Failure('unavailable', 'the server is not running')
     const id = `sp-${++serial}`
-    const deadline = createDeadline(each.timeout)
+    const deadline = createDeadline(each.timeout, (late) => give(id, late))
     const cut = (): void => give(id, each.signal.reason instanceof Failure ? each.signal.reason : new Failure('cancelled', 'the call was cancelled'))
-    const late = (): void => give(id, deadline.signal.reason as Failure)
     try {
       return await new Promise<UpstreamAnswer>((resolve, reject) => {
         if (each.signal.aborted) throw new Failure('cancelled', 'the call was cancelled')
         running.set(id, { call: each, deadline, resolve, reject })
         each.signal.addEventListener('abort', cut, { once: true })
-        deadline.signal.addEventListener('abort', late, { once: true })
         const params = version === modernVersion ? modernParams(each, id) : legacyParams(each, id)
         send({ id, method: each.method, params }).catch(reject)
       })
