@@ -14,6 +14,9 @@ export interface Command {
   /** Empty where the command shows its own, for `--help`. */
   readonly help: string
   readonly options: Options
+  readonly examples: readonly string[]
+  /** Throws a UsageError where the arguments are not understood. Absent where the command reads its own. */
+  readonly check?: (args: readonly string[]) => void
   run(args: readonly string[], io: Io): Promise<ExitCode>
 }
 
@@ -54,11 +57,13 @@ export const jsonOption = { json: { type: 'boolean', says: 'Prints JSON.' } } as
 
 /** A command from what it takes: checks its arguments, and writes its help. */
 export function command<const O extends Options>(spec: CommandSpec<O>): Command {
-  const { name, summary, takes = [], options } = spec
+  const { name, summary, takes = [], options, examples = [] } = spec
   return {
     name,
     summary,
     options,
+    examples,
+    check: (args) => void parse(name, args, takes, options),
     help: helpOf(spec),
     async run(args, io) {
       const { words, values } = parse(name, args, takes, options)

@@ -10,6 +10,7 @@ import {
 } from './approvals.ts'
 import { auditCommand } from './audit.ts'
 import { checkCommand } from './check.ts'
+import { completion } from './completion.ts'
 import { explainCommand } from './explain.ts'
 import { initCommand } from './init.ts'
 import type { Io } from './io.ts'
@@ -33,6 +34,7 @@ const own = (
   name,
   summary,
   options,
+  examples: [],
   help: help.length === 0 ? '' : [`${summary}.`, '', ...help.map((line) => `  ${line}`)].join('\n'),
   run: async (args, io) => (await run(args, io)) as ExitCode,
 })
@@ -82,6 +84,7 @@ export const commands: readonly Command[] = [
   toolsAccept,
   audit,
   mcpCommand,
+  completion(() => commands),
 ]
 
 /** Under which title of the overview a command stands, by its first word. */
@@ -100,4 +103,5 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['tools', 'Policy'],
   ['audit', 'Audit log'],
   ['mcp', 'For agents'],
+  ['completion', 'Setting up'],
 ])

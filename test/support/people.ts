@@ -161,7 +161,11 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     }),
   }
 
-  const key = async (holder: string): Promise<string> => (await keys.issue(holder, 'test')).text
+  // Each a moment after the one before: what is listed by time has an order.
+  const key = async (holder: string): Promise<string> => {
+    world.time.now += 1
+    return (await keys.issue(holder, 'test')).text
+  }
   const side: PeopleSide = {
     url,
     world,
@@ -180,10 +184,12 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
       agent: await key('agent:reader'),
     },
     async startSession(agent) {
+      world.time.now += 1
       const session = await sessions.start({ agent, behalf: 'person:admin', startedBy: 'person:admin' })
       return session.id
     },
     async question(session, permission, args = {}, effect = 'destroy') {
+      world.time.now += 1
       const { perform } = counted()
       const outcome = await guard.run(action(session, permission, args, { effect }), perform, { most: 0 }, nobodyLeaves)
       const id = outcome.kind === 'refused' ? outcome.refusal.approval?.id : undefined
