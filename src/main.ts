@@ -32,6 +32,7 @@ import { createApprovals } from './guard/approvals.ts'
 import { createAuthenticate } from './guard/authenticate.ts'
 import type { TrustedIssuer } from './guard/authenticate.ts'
 import { createClock } from './guard/clock.ts'
+import type { TimeSource } from './guard/clock.ts'
 import { compileCondition } from './guard/condition.ts'
 import { createCounters } from './guard/counters.ts'
 import { createGuard } from './guard/guard.ts'
@@ -50,6 +51,8 @@ export interface StartOptions {
   readonly env: NodeJS.ProcessEnv
   /** Told what an operator should know, a line each. No line holds a secret or a control character. */
   readonly log: (line: string) => void
+  /** What the time is made from: the clocks of the machine, unless said. */
+  readonly time?: TimeSource
 }
 
 export interface Running {
@@ -67,8 +70,8 @@ const beat = 200
 const readyWithin = 3_000
 
 /** Makes every part and joins them. The only place that knows them all. Fails with a Failure that says what to do. */
-export async function start({ file, env, log }: StartOptions): Promise<Running> {
-  const clock = createClock()
+export async function start({ file, env, log, time }: StartOptions): Promise<Running> {
+  const clock = createClock(time)
   const startedAt = clock()
   const say = (line: string): void => log(printable(line))
   const report = (failure: Failure): void => say(`error: ${failure.message}${causeOf(failure)}`)
