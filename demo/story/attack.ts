@@ -30,7 +30,7 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
   const ticket = await attempt(story, reader, 'read_ticket', { ticket_id: 102, customer_id: 42 })
   await narrator.quote(ticket.text.slice(ticket.text.indexOf('IGNORE')))
   await narrator.does('reader', 'its model believes every word, and does what it was told')
-  narrator.line()
+  narrator.gap()
 
   const reached = stage.desk.calls().length
   const users = stage.desk.count('users')
@@ -55,11 +55,19 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
     },
     { what: 'reader: read the audit log', run: () => knock(reader, '/v1/audit') },
   ]
+  const recorded: AuditEvent[] = []
   for (const each of byReader) await show(each)
+  const decisions = recorded.filter(({ type }) => type === 'decision')
+  narrator.gap()
+  await claim(
+    story,
+    'The log names for each decision who acted for whom: responder → reader, on behalf of Anna',
+    decisions.length === 4 && decisions.every((event) => chainOf(event) === 'responder → reader for person:anna'),
+  )
 
-  narrator.line()
+  narrator.gap()
   await narrator.does('responder', 'was handed the ticket’s words, and its model believes them as well')
-  narrator.line()
+  narrator.gap()
   const byResponder: readonly Try[] = [
     { what: 'responder: delete user 7', run: () => call(responder, 'delete_user', { user_id: 7 }) },
     {
@@ -77,7 +85,7 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
   ]
   for (const each of byResponder) await show(each)
 
-  narrator.line()
+  narrator.gap()
   const now = stage.desk.count('users')
   await claim(
     story,
@@ -100,6 +108,7 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
             const found = await newest({ type: trail.type })
             return found === undefined || indexOf(found) <= indexOf(before) ? undefined : found
           })
+    recorded.push(event)
     await narrator.refused(what, agentSees, { label: 'log says', text: inWords(event) })
   }
 
@@ -149,12 +158,15 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
 
 const indexOf = (event: AuditEvent | undefined): number => Number(event?.id.split('_').at(-1) ?? -1)
 
+function chainOf(event: AuditEvent): string {
+  const chain = (event['chain'] ?? []) as unknown as readonly { readonly agent: string; readonly behalf: string }[]
+  return `${chain.map(({ agent }) => agent).join(' → ')} for ${chain.at(-1)?.behalf}`
+}
+
 /** An event as one line of the log tells it. */
 function inWords(event: AuditEvent): string {
   const text = (key: string): string | undefined => (typeof event[key] === 'string' ? event[key] : undefined)
   const list = (key: string): readonly unknown[] => (Array.isArray(event[key]) ? event[key] : [])
-  const chain = list('chain').map((link) => (link as { readonly agent: string }).agent)
-  const who = chain.length === 0 ? '' : ` for ${chain.join(' → ')}`
   const rules = list('rules').length === 0 ? '' : ` (${list('rules').join(', ')})`
-  return `${text('decision') ?? event.type}${who}: ${text('detail') ?? text('because') ?? ''}${rules}`
+  return `${text('decision') ?? event.type}: ${text('detail') ?? text('because') ?? ''}${rules}`
 }

@@ -33,8 +33,8 @@ export async function audit(story: Story, { reader, responder }: Case): Promise<
   )
 
   await stage.stop()
-  narrator.line()
-  await narrator.does('', 'The gateway is stopped now: files and a public key are all that is needed.')
+  narrator.gap()
+  await narrator.say('The gateway is stopped now. To verify the log, its files and a public key are enough:')
   const whole = await verify(story, log)
   await narrator.does('auditor', `sallyport audit verify\n${whole.text}`)
   await claim(story, 'The log verifies', whole.exit === 0)
@@ -62,7 +62,13 @@ async function verify({ io, stage }: Story, folder: string): Promise<{ readonly 
   let text = ''
   const add = (more: string): void => void (text += more.endsWith('\n') ? more : `${more}\n`)
   const key = path.join(stage.state, 'audit.key.pub')
-  const exit = await auditCommand(['verify', '--dir', folder, '--key', key], { ...io, env: {}, out: add, err: add })
+  const exit = await auditCommand(['verify', '--dir', folder, '--key', key], {
+    ...io,
+    isTty: false,
+    env: {},
+    out: add,
+    err: add,
+  })
   return { exit, text: text.trim().replaceAll(stage.folder, '…') }
 }
 

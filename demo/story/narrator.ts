@@ -27,6 +27,8 @@ export interface Narrator {
   table(rows: readonly (readonly string[])[]): void
   /** A line as it is. */
   line(text?: string): void
+  /** An empty line, unless there is one already. */
+  gap(): void
   paint(style: Style, text: string): string
 }
 
@@ -38,7 +40,15 @@ export interface Pace {
 
 export function createNarrator(io: Io, { speed, signal }: Pace): Narrator {
   const style = (how: Style, text: string): string => paint(io, how, text)
-  const line = (text = ''): void => io.out(`${text}\n`)
+  let isBlank = false
+  const line = (text = ''): void => {
+    isBlank = text === ''
+    io.out(`${text}\n`)
+  }
+  /** An empty line, unless there is one. */
+  const gap = (): void => {
+    if (!isBlank) line()
+  }
   const wait = async (milliseconds: number): Promise<void> => {
     signal.throwIfAborted()
     if (speed > 0) await pause(milliseconds * speed, undefined, { signal })
@@ -55,51 +65,53 @@ export function createNarrator(io: Io, { speed, signal }: Pace): Narrator {
 
   return {
     line,
+    gap,
     paint: style,
     title(text) {
-      line()
+      gap()
       for (const each of wrap(text, columns - 2, { words: true })) line(`${margin}${style('bold', each.trim())}`)
     },
     async act(number, title) {
       const head = `${number}  ${title} `
-      line()
+      gap()
       line(`${margin}${style(['bold', 'cyan'], head)}${style('dim', '─'.repeat(columns - width(head) - 2))}`)
-      await wait(500)
+      gap()
+      await wait(400)
     },
     async say(text) {
       for (const each of wrap(text, columns - 2, { words: true })) line(`${margin}${each.trim()}`)
       line()
-      await wait(700 + text.length * 9)
+      await wait(500 + text.length * 8)
     },
     async does(who, text) {
       labelled(who, 'blue', text)
-      await wait(650)
+      await wait(550)
     },
     async quote(text) {
-      line()
+      gap()
       for (const each of text.split('\n').flatMap((one) => wrap(safe(one), columns - label - 8, { words: true })))
         line(`${margin}  ${' '.repeat(label)}${style('yellow', `│ ${each.trim()}`.trimEnd())}`)
       line()
-      await wait(2_200)
+      await wait(1_800)
     },
     async refused(what, agentSees, peopleSee) {
       line(`${margin}${style('red', '✗')} ${style('bold', safe(what))}`)
       labelled('agent sees', 'dim', agentSees, 'dim')
       labelled(peopleSee.label, 'dim', peopleSee.text)
-      await wait(1_350)
+      await wait(1_100)
     },
     async claim(text, holds) {
       const [mark, how]: [string, Style] = holds ? ['✓', 'green'] : ['✗ NOT TRUE:', ['bold', 'red']]
       const lines = wrap(safe(text), columns - 6, { words: true })
       for (const [position, each] of lines.entries())
         line(`${margin}${position === 0 ? style(how, mark) : ' '} ${each.trim()}`)
-      await wait(650)
+      await wait(550)
     },
     async card(text) {
       for (const each of text.split('\n').filter((one) => one.trim() !== ''))
         line(`${margin}${style('magenta', '│')} ${each.trimEnd()}`)
       line()
-      await wait(1_500)
+      await wait(1_200)
     },
     table(rows) {
       for (const [position, each] of columnsOf(rows, 3).entries())

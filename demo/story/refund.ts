@@ -26,7 +26,7 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
   waiting.catch(() => {})
   const question = await pendingAfter(story)
 
-  await narrator.does('responder', 'does not care to wait, and approves its own request')
+  await narrator.does('responder', 'does not care to wait, and tries to approve its own request')
   const own = await peoplesSide(stage.people, responder.token).post(`/v1/approvals/${question.id}/answer`, {
     verdict: 'approve',
   })
@@ -37,7 +37,7 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
   await narrator.does('', `→ ${anna.status} ${errorOf(anna)}`)
   await claim(story, 'Nobody approves their own request', own.status === 401 && anna.status === 403)
 
-  narrator.line()
+  narrator.gap()
   await narrator.say('Ben of billing sees this (`sallyport approvals show`):')
   await narrator.card(await shown(story, question.id))
   const agrees = await answered(story)
