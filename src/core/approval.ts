@@ -21,7 +21,7 @@ export interface Ask {
   readonly needs: readonly Need[]
   /** How long the question stands, in milliseconds. */
   readonly within: number
-  /** Whether the person on whose behalf the session runs may answer. */
+  /** Whether the person on whose behalf the session runs, or who started it, may answer. */
   readonly self: boolean
 }
 
@@ -30,6 +30,8 @@ export interface ChainLink {
   readonly session: string
   readonly agent: string
   readonly behalf: string
+  /** The person who started the session, where it was one. */
+  readonly startedBy?: string
 }
 
 /** The one of a chain that acts: its last. Fails with `invalid` for a chain of nobody. */
@@ -111,7 +113,11 @@ export const expired = (approval: Approval, now: number): Approval =>
 
 export const isOpen = (approval: Approval): boolean => approval.state === 'pending' || approval.state === 'approved'
 
-const isRequester = (approval: Approval, by: string): boolean => approval.chain.some(({ behalf }) => behalf === by)
+/** Programs write people as they know them: with or without `person:`, in any letters. When in doubt, it is the same person. */
+const isRequester = ({ chain }: Approval, by: string): boolean =>
+  chain.some(({ behalf, startedBy }) => bareName(behalf) === bareName(by) || startedBy === by)
+
+const bareName = (name: string): string => name.toLowerCase().replace(/^person:/, '')
 
 const counts = (need: Need, answer: Answer): boolean =>
   need.people === undefined || answer.teams.includes(need.people) || answer.by === `person:${need.people}`

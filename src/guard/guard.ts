@@ -397,11 +397,7 @@ export function createGuard(ports: GuardPorts): Guard {
           ? `with these arguments policy refuses it: ${decision.because}`
           : 'with these arguments no approval is needed: deny this one and let the agent make that call',
       )
-    const question = questionOf(action, facts, decision)
-    const fresh = await approvals.open(question)
-    const answered = await approvals.answer(fresh.id, person, 'approve', reason)
-    await approvals.void({ id }, `${person.name} changed the arguments: see ${fresh.id}`, fresh.id)
-    return answered
+    return approvals.replace(id, questionOf(action, facts, decision), person, reason)
   }
 
   return {
