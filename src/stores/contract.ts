@@ -6,6 +6,7 @@ import type { Key, KeyStore } from '../core/key.ts'
 import { clean } from '../core/label.ts'
 import type { CounterStore } from '../core/limit.ts'
 import type { Pin, PinStore } from '../core/pin.ts'
+import type { KeptSecret, SecretStore } from '../core/secret.ts'
 import type { Session, SessionStore } from '../core/session.ts'
 import type { Stop, StopStore } from '../core/stop.ts'
 import type { PolicyVersion, PolicyVersionStore } from '../core/version.ts'
@@ -443,6 +444,61 @@ export function keyStoreContract(name: string, empty: () => Promise<KeyStore>): 
       await store.end('key_1', noon + 5, hostileText)
       expect(await store.byDigest('d1')).toEqual(key({ endsAt: noon + 5, endedBecause: hostileText }))
       await expect(store.end('key_9', noon, 'none')).rejects.toMatchObject({ code: 'not_found' })
+    })
+  })
+}
+
+export function secretStoreContract(name: string, empty: () => Promise<SecretStore>): void {
+  const secret = (changes: Partial<KeptSecret> = {}): KeptSecret => ({
+    name: 'CRM_KEY',
+    binding: { resource: 'crm', hosts: ['api.example.com'] },
+    versions: [{ number: 1, setAt: noon, setBy: 'person:anna', master: 'm1', wrapped: 'd3JhcHBlZA==', sealed: 'c2VhbGVk' }],
+    revision: 1,
+    createdAt: noon,
+    ...changes,
+  })
+
+  describe(`${name}: secrets`, () => {
+    test('a secret is found by its name, which is taken once; a listing is by name', async () => {
+      const store = await empty()
+      await store.add(secret())
+      await store.add(secret({ name: 'A', binding: { hosts: [] } }))
+      expect(await store.get('CRM_KEY')).toEqual(secret())
+      expect(await store.get('B')).toBeUndefined()
+      await expect(store.add(secret({ revision: 7 }))).rejects.toMatchObject({ code: 'conflict' })
+      expect((await store.list()).map((each) => each.name)).toEqual(['A', 'CRM_KEY'])
+      expect(await store.get('CRM_KEY')).toEqual(secret())
+    })
+
+    test('of two changes to one revision, one wins; one of what is gone is refused', async () => {
+      const store = await empty()
+      await store.add(secret())
+      const tries = await Promise.allSettled(
+        ['anna', 'ben'].map((by) => store.replace(secret({ revision: 2, versions: [{ ...secret().versions[0]!, setBy: by }] }))),
+      )
+      expect(tries.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+      expect(await store.get('CRM_KEY')).toMatchObject({ revision: 2, versions: [{ setBy: 'anna' }] })
+      await expect(store.replace(secret({ revision: 2 }))).rejects.toMatchObject({ code: 'conflict' })
+      await expect(store.replace(secret({ revision: 4 }))).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.remove('CRM_KEY')).toBe(true)
+      expect(await store.remove('CRM_KEY')).toBe(false)
+      await expect(store.replace(secret({ revision: 3 }))).rejects.toMatchObject({ code: 'conflict' })
+      expect(await store.list()).toEqual([])
+    })
+
+    test('the last use only ever comes later, and changes no revision', async () => {
+      const store = await empty()
+      await store.add(secret())
+      expect((await store.lastUsed()).size).toBe(0)
+      await store.used('CRM_KEY', noon + 5)
+      await store.used('CRM_KEY', noon + 3)
+      await store.used('GONE', noon)
+      expect([...(await store.lastUsed())]).toEqual([['CRM_KEY', noon + 5]])
+      await store.replace(secret({ revision: 2 }))
+      expect((await store.lastUsed()).get('CRM_KEY')).toBe(noon + 5)
+      await store.remove('CRM_KEY')
+      await store.add(secret())
+      expect((await store.lastUsed()).size).toBe(0)
     })
   })
 }

@@ -2,6 +2,7 @@ import type { ApprovalStore } from '../core/approval.ts'
 import type { KeyStore } from '../core/key.ts'
 import type { CounterStore } from '../core/limit.ts'
 import type { PinStore } from '../core/pin.ts'
+import type { SecretStore } from '../core/secret.ts'
 import type { SessionStore } from '../core/session.ts'
 import type { StopStore } from '../core/stop.ts'
 import type { PolicyVersionStore } from '../core/version.ts'
@@ -19,6 +20,7 @@ export interface Stores {
   readonly pins: PinStore
   readonly versions: PolicyVersionStore
   readonly counters: CounterStore
+  readonly secrets: SecretStore
   /** Lets go of files and connections. Afterwards every method fails with `unavailable`. Closing twice is harmless. */
   close(): Promise<void>
 }

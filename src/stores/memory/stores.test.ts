@@ -3,6 +3,7 @@ import {
   counterStoreContract,
   keyStoreContract,
   pinStoreContract,
+  secretStoreContract,
   sessionStoreContract,
   stopStoreContract,
   versionStoreContract,
@@ -16,3 +17,4 @@ stopStoreContract('memory', async () => memoryStores().stops)
 pinStoreContract('memory', async () => memoryStores().pins)
 versionStoreContract('memory', async () => memoryStores().versions)
 counterStoreContract('memory', async () => memoryStores().counters)
+secretStoreContract('memory', async () => memoryStores().secrets)

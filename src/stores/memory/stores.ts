@@ -3,6 +3,7 @@ import { memoryApprovals } from './approvals.ts'
 import { memoryCounters } from './counters.ts'
 import { memoryKeys } from './keys.ts'
 import { memoryPins } from './pins.ts'
+import { memorySecrets } from './secrets.ts'
 import { memorySessions } from './sessions.ts'
 import { memoryStops } from './stops.ts'
 import { memoryVersions } from './versions.ts'
@@ -16,5 +17,6 @@ export const memoryStores = (): Stores => ({
   pins: memoryPins(),
   versions: memoryVersions(),
   counters: memoryCounters(),
+  secrets: memorySecrets(),
   close: async () => {},
 })

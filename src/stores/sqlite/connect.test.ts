@@ -209,7 +209,7 @@ describe('promise 8: what was acknowledged is there after kill -9', () => {
 })
 
 const unshare = '/usr/bin/unshare'
-const tiny = ['-rm', 'sh', '-c', 'mount -t tmpfs -o size=600k none "$0" && shift 0 && exec "$@"']
+const tiny = ['-rm', 'sh', '-c', 'mount -t tmpfs -o size=640k none "$0" && shift 0 && exec "$@"']
 const mounts = spawnSync(unshare, ['-rm', 'sh', '-c', 'mount -t tmpfs none /tmp']).status === 0
 
 // Needs a file system of its own, which Linux gives to a process in its own namespaces; elsewhere this is skipped.

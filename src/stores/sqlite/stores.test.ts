@@ -7,6 +7,7 @@ import {
   counterStoreContract,
   keyStoreContract,
   pinStoreContract,
+  secretStoreContract,
   sessionStoreContract,
   stopStoreContract,
   versionStoreContract,
@@ -37,3 +38,4 @@ stopStoreContract('sqlite', async () => empty().stops)
 pinStoreContract('sqlite', async () => empty().pins)
 versionStoreContract('sqlite', async () => empty().versions)
 counterStoreContract('sqlite', async () => empty().counters)
+secretStoreContract('sqlite', async () => empty().secrets)

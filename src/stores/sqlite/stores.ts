@@ -4,6 +4,7 @@ import { connect } from './connect.ts'
 import { sqliteCounters } from './counters.ts'
 import { sqliteKeys } from './keys.ts'
 import { sqlitePins } from './pins.ts'
+import { sqliteSecrets } from './secrets.ts'
 import { sqliteSessions } from './sessions.ts'
 import { sqliteStops } from './stops.ts'
 import { sqliteVersions } from './versions.ts'
@@ -24,6 +25,7 @@ export function openStores(file: string): Stores {
     pins: sqlitePins(database),
     versions: sqliteVersions(database),
     counters: sqliteCounters(database),
+    secrets: sqliteSecrets(database),
     close: async () => database.close(),
   }
 }
