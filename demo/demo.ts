@@ -65,7 +65,7 @@ async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<
     return holds ? 0 : 1
   } catch (thrown) {
     if (signal.aborted) return isOver ? 0 : 130
-    for (const line of stage.log) io.err(`gateway: ${line}`)
+    for (const line of new Set(stage.log.slice(-20))) io.err(`gateway: ${line}`)
     throw thrown
   } finally {
     await stage.close()
