@@ -100,10 +100,13 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
     )
   }
 
-  const worst = [...byLink, decideLimits(action, facts, now, trace)].reduce(stricter)
+  const all = [...byLink, decideLimits(action, facts, now, trace)]
+  const worst = all.reduce(stricter)
   if (worst.kind !== 'ask' || facts.approval === undefined || !answers(facts.approval, worst.ask, now)) return worst
   trace({ what: `approval ${facts.approval.id}`, result: 'matched' })
-  return { kind: 'allow', rules: worst.rules, because: worst.because, approval: facts.approval.id }
+  const allowed: Decision = { kind: 'allow', rules: worst.rules, because: worst.because, approval: facts.approval.id }
+  // What observed agents of the chain would have been refused is told beside.
+  return all.filter(({ kind }) => kind === 'allow').reduce(stricter, allowed)
 }
 
 /** Whether an approval was given, still stands, and was asked of everybody whom the question is for now. */
@@ -281,7 +284,8 @@ function judgeLink(link: Link, action: Action, facts: Facts, now: number, trace:
   })
 }
 
-const notThere = 'there is no such operation'
+/** All that an agent is told of what it may not know of. */
+export const notThere = 'there is no such operation'
 
 const isOver = (agents: ReadonlySet<string> | undefined, agent: string): boolean =>
   agents === undefined || agents.has(agent)
@@ -349,9 +353,11 @@ function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): 
     if (worst === undefined || lasts(refused) > lasts(worst)) worst = refused
   }
   if (worst === undefined) return { kind: 'allow', rules: [], because: 'allowed' }
-  const observed = facts.chain.every(({ agent }) => agent?.mode === 'observe')
-  return observed ? { kind: 'allow', rules: worst.rules, because: 'observed only', would: worst } : worst
+  return isObserved(facts.chain) ? { kind: 'allow', rules: worst.rules, because: 'observed only', would: worst } : worst
 }
+
+/** Whether all agents of a chain are only observed: then limits refuse nothing. */
+export const isObserved = (chain: readonly Link[]): boolean => chain.every(({ agent }) => agent?.mode === 'observe')
 
 /** The refusal of a limit that is reached. */
 export function limitReached(limit: Limit, whose: string, retryAt: number | undefined): Denied {
@@ -388,6 +394,7 @@ function stricter(a: Decision, b: Decision): Decision {
       kind: 'allow',
       rules: [...new Set([...a.rules, ...b.rules])],
       because: a.because,
+      ...(a.approval === undefined ? {} : { approval: a.approval }),
       ...(would ? { would } : {}),
     }
   }

@@ -102,7 +102,7 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
   function tell(approval: Approval): void {
     if (approval.state === 'pending') pending.set(approval.id, approval.chain)
     else pending.delete(approval.id)
-    for (const listener of [...listeners])
+    for (const listener of listeners)
       try {
         listener(approval)
       } catch {

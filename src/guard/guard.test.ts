@@ -414,3 +414,151 @@ test('an observed agent is refused nothing by policy, and the record says what w
   expect(counter.runs).toBe(1)
   expect(world.audit.of('decision')[0]).toMatchObject({ decision: 'allow', would: { decision: 'deny' } })
 })
+
+// Timing, and parts that fail --------------------------------------------------------------------------------------------
+
+/** A call that is held until a person answers, and the id of its question. */
+async function holding(world: Awaited<ReturnType<typeof responding>>, perform = counted().perform) {
+  const asked = new Promise<string>((resolve) => {
+    const stop = world.approvals.watch(({ id }) => {
+      stop()
+      resolve(id)
+    })
+  })
+  const outcome = run(world, 'desk:refund', { amount: 5 }, perform, 'write', { most: 60_000 })
+  return { outcome, id: await asked }
+}
+
+test('promise 5: an approval under an earlier policy does not let a held call happen', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const { outcome, id } = await holding(world, perform)
+  world.policies.swap(readPolicy(policy.replace('amount <= 5000', 'amount <= 9000')))
+  await world.approvals.answer(id, anna, 'approve')
+  expect(await outcome).toMatchObject({ kind: 'refused', refusal: { code: 'denied' } })
+  expect(counter.runs).toBe(0)
+  expect(await world.approvals.get(id)).toMatchObject({ state: 'approved' })
+})
+
+test('a record names the policy that decided, also where another came while it was written', async () => {
+  const world = await responding()
+  const decided = world.policies.current().policy.digest
+  const { outcome, id } = await holding(world)
+  const { use } = world.stores.approvals
+  world.stores.approvals.use = async (...given) => {
+    world.policies.swap(readPolicy(policy.replace('amount <= 5000', 'amount <= 9000')))
+    return use.apply(world.stores.approvals, given)
+  }
+  await world.approvals.answer(id, anna, 'approve')
+  expect(await outcome).toMatchObject({ kind: 'done' })
+  expect(world.audit.of('decision').at(-1)).toMatchObject({ decision: 'allow', policy: decided })
+})
+
+test('a record says who tried and what became of it, also where the session ended meanwhile', async () => {
+  const world = await responding()
+  let started: () => void = () => {}
+  const running = new Promise<void>((resolve) => (started = resolve))
+  const cut = run(world, 'desk:read_ticket', { customer_id: 42 }, () => (started(), new Promise<never>(() => {})))
+  const { outcome: held } = await holding(world)
+  await running
+  await world.sessions.end([world.session], 'enough', 'person:anna')
+  await expect(cut).rejects.toMatchObject({ code: 'cancelled' })
+  await held.catch(() => {})
+  expect(world.audit.of('action.failed')).toMatchObject([{ agent: 'responder' }])
+  expect(world.audit.of('decision').at(-1)).toMatchObject({
+    agent: 'responder',
+    chain: [{ session: world.session, agent: 'responder', behalf: 'person:dora' }],
+  })
+})
+
+test('an observed agent is refused nothing by a limit either, whatever else would have been', async () => {
+  const world = await responding(
+    policy.replace('responder:\n    may:', 'responder:\n    mode: observe\n    may:').replace('5/min', '1/min'),
+  )
+  for (let call = 0; call < 3; call++)
+    expect(await run(world, 'desk:drop', { call }, counted().perform)).toMatchObject({ kind: 'done' })
+})
+
+test('a result that has no digest is recorded all the same, and the record says so', async () => {
+  const world = await responding()
+  const outcome = await run(world, 'desk:read_ticket', { customer_id: 42 }, async () => ({
+    value: 'x',
+    record: { text: 'half a character: \ud800' },
+    bytes: 10,
+    checks: { ran: [] },
+  }))
+  expect(outcome).toMatchObject({ kind: 'done', value: 'x' })
+  expect(world.audit.of('action.done')).toMatchObject([{ result: { text: 'half a character: \ufffd' } }])
+  expect(world.audit.of('action.done')[0]).not.toHaveProperty('resultDigest')
+})
+
+test('promise 3: arguments that have no digest are refused, and the refusal is recorded', async () => {
+  const world = await responding()
+  const { counter, perform } = counted()
+  const outcome = await run(world, 'desk:read_ticket', { customer_id: 42, note: '\ud800' }, perform)
+  expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'invalid_arguments' } })
+  expect(world.audit.of('decision')).toMatchObject([{ decision: 'deny', code: 'invalid_arguments' }])
+  expect(counter.runs).toBe(0)
+})
+
+test('what comes back marks the session while it comes: progress is read before the end', async () => {
+  const world = await responding()
+  let during: unknown
+  await run(world, 'desk:read_ticket', { customer_id: 42 }, async () => {
+    during = world.sessions.label(world.session)
+    return Promise.reject(new Failure('unavailable', 'it broke off'))
+  }).catch(() => {})
+  expect(during).toEqual({ trust: 'untrusted', readers: 'internal' })
+  expect(world.sessions.label(world.session)).toEqual({ trust: 'untrusted', readers: 'internal' })
+})
+
+test('a result is not given away while what it marks is not written', async () => {
+  const world = await responding()
+  const { setLabel } = world.stores.sessions
+  world.stores.sessions.setLabel = () => Promise.reject(new Failure('unavailable', 'the disk is full'))
+  for (let call = 0; call < 2; call++)
+    await expect(run(world, 'desk:read_ticket', { customer_id: 42, call }, counted().perform)).rejects.toMatchObject({
+      code: 'unavailable',
+    })
+  world.stores.sessions.setLabel = setLabel
+  expect(await run(world, 'desk:read_ticket', { customer_id: 42 }, counted().perform)).toMatchObject({ kind: 'done' })
+  expect(await world.stores.sessions.get(world.session)).toMatchObject({ label: { trust: 'untrusted' } })
+})
+
+test('promise 9: only so many calls of a session wait for people at once; the others are told at once', async () => {
+  const world = await responding(policy.replace('calls: 5/min', 'calls: 5000/min'))
+  const outcomes = Array.from({ length: 150 }, () =>
+    run(world, 'desk:refund', { amount: 5 }, counted().perform, 'write', { most: 60_000 }),
+  )
+  let told = 0
+  for (const outcome of outcomes)
+    outcome.then(
+      () => (told += 1),
+      () => {},
+    )
+  while (told < 86) await new Promise((resolve) => setImmediate(resolve))
+  expect(told).toBe(86)
+  await world.sessions.end([world.session], 'enough', 'person:anna')
+  await Promise.all(outcomes)
+})
+
+test('a refusal by a limit that others filled meanwhile says when to try again', async () => {
+  const world = await responding()
+  const outcomes = await Promise.all(
+    Array.from({ length: 7 }, (_, call) =>
+      run(world, 'desk:read_ticket', { customer_id: 42, call }, counted().perform),
+    ),
+  )
+  const again = outcomes.flatMap((outcome) => (outcome.kind === 'refused' ? outcome.refusal.retryAt : []))
+  expect(again).toEqual([world.time.now + 12_000, world.time.now + 12_000])
+})
+
+test('an operation that is not listed is answered as one that does not exist, and the record tells why', async () => {
+  const forbidding = `${policy}\nrules: [{ deny: "desk:delete_user", because: people are never deleted }]`
+  const world = await responding(forbidding)
+  const refused = await run(world, 'desk:delete_user', { id: 1 }, counted().perform, 'destroy')
+  const unheld = await run(world, 'desk:no_such_thing', { id: 1 }, counted().perform, 'destroy')
+  const seen = (outcome: typeof refused) => outcome.kind === 'refused' && { ...outcome.refusal, event: '' }
+  expect(seen(refused)).toEqual(seen(unheld))
+  expect(world.audit.of('decision')[0]).toMatchObject({ code: 'denied', because: 'people are never deleted' })
+})

@@ -2,15 +2,16 @@ import type { Action } from '../core/action.ts'
 import { actorOf } from '../core/approval.ts'
 import type { Approval } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
-import { costAtStart, decide, limitReached, limitsOf, visible } from '../core/decide.ts'
-import type { Decision, Denied, Facts, RefusalCode, Trace } from '../core/decide.ts'
+import { costAtStart, decide, isObserved, limitReached, limitsOf, notThere, visible } from '../core/decide.ts'
+import type { Decision, Denied, Facts, Link, RefusalCode, Trace } from '../core/decide.ts'
 import { Failure } from '../core/failure.ts'
 import type { Json, JsonObject } from '../core/json.ts'
+import { check } from '../core/limit.ts'
 import type { AppliedLimit } from '../core/limit.ts'
 import type { Effect, Permission } from '../core/permission.ts'
 import { redact } from '../core/redact.ts'
 import type { Redacted } from '../core/redact.ts'
-import { chainOf } from './approvals.ts'
+import { bindingOf, chainOf } from './approvals.ts'
 import type { Approvals, Question } from './approvals.ts'
 import type { Clock } from './clock.ts'
 import type { Counters } from './counters.ts'
@@ -99,8 +100,21 @@ export interface GuardPorts {
   readonly hideSecrets: (text: string) => string
 }
 
+/** How many calls of one session may wait for people at once. The others are told that it is pending. */
+const mostHeld = 64
+
+/** An action, and who tried it: for the record, whatever becomes of the session meanwhile. */
+interface Tried {
+  readonly action: Action
+  /** Absent for arguments that have none. */
+  readonly argsDigest?: string
+  readonly chain: readonly Link[]
+}
+
 interface Allowed {
   readonly decision: Extract<Decision, { kind: 'allow' }>
+  /** What it was decided by. */
+  readonly facts: Facts
   readonly limits: readonly AppliedLimit[]
 }
 
@@ -108,86 +122,106 @@ export function createGuard(ports: GuardPorts): Guard {
   const { sessions, policies, approvals, counters, audit, clock } = ports
   const bounds = { maxBytes: ports.keep, maxString: ports.keep, secrets: ports.hideSecrets }
 
+  const held = new Map<string, number>()
+
   async function run<T>(
-    action: Action,
+    given: Action,
     perform: (signal: AbortSignal) => Promise<Performed<T>>,
     hold: Hold,
     caller: AbortSignal,
   ): Promise<Outcome<T>> {
-    const flight = sessions.flight(action.session)
-    const cut = AbortSignal.any([flight.signal, caller])
-    const argsDigest = digestOf(action.args)
+    const tried = triedNow(given)
+    const flight = sessions.flight(given.session, caller)
     let running: readonly AppliedLimit[] = []
     try {
-      const settled = await settle(action, argsDigest, hold, cut)
+      const settled = await settle(tried, hold, flight.signal)
       if ('refusal' in settled) return { kind: 'refused', refusal: settled.refusal }
       running = settled.limits.filter(({ limit }) => limit.measure === 'concurrent')
 
-      const { decision } = settled
-      const event = recordDecision(action, argsDigest, decision)
+      const event = recordDecision(tried, settled.facts, settled.decision)
       await event.done // Before the act: what cannot be written down is not done.
-      return await act(action, event.id, settled, perform, cut)
+      return await act(tried, event.id, settled, perform, flight.signal)
     } finally {
       counters.add(running.map((applied) => ({ applied, cost: -1 })))
       flight.land()
     }
   }
 
+  /** Arguments that have no canonical form are wrong arguments: nobody could approve, count or record them exactly. */
+  function triedNow(action: Action): Tried {
+    const chain = sessions.chain(action.session)
+    try {
+      return { action, argsDigest: digestOf(action.args), chain }
+    } catch (thrown) {
+      const problem = { path: '', message: Failure.from(thrown).message }
+      return { action: { ...action, problems: [...action.problems, problem] }, chain }
+    }
+  }
+
   /** Decides, asks people where that is the answer, and takes what limits leave. The only place a failure becomes a refusal. */
-  async function settle(
-    action: Action,
-    argsDigest: string,
-    hold: Hold,
-    cut: AbortSignal,
-  ): Promise<Allowed | { readonly refusal: Refusal }> {
+  async function settle(tried: Tried, hold: Hold, cut: AbortSignal): Promise<Allowed | { readonly refusal: Refusal }> {
+    const { action, argsDigest = '' } = tried
     let facts = factsOf(action, argsDigest)
     let decision = decideOrDeny(action, facts)
     if (decision.kind === 'ask') {
       const question = questionOf(action, facts, decision)
       const approval = await answerTo(question, hold, cut)
-      if ('code' in approval) return { refusal: await refuse(action, argsDigest, approval) }
-      if (approval.state !== 'approved')
-        return { refusal: await refuseUnanswered(action, argsDigest, decision, approval) }
+      if ('code' in approval) return { refusal: await refuse(tried, facts, approval) }
+      if (approval.state !== 'approved') return { refusal: await refuseUnanswered(tried, facts, decision, approval) }
       // Afresh, with the answer as one more fact: a grant may have ended while a person thought.
-      facts = { ...factsOf(action, argsDigest), approval }
+      facts = factsOf(action, argsDigest)
       decision = decideOrDeny(action, facts)
+      // INVARIANT: an answer counts for the very question that it was given to, also where another stands by now.
+      if (decision.kind === 'ask' && bindingOf(questionOf(action, facts, decision)) === approval.binding) {
+        facts = { ...facts, approval }
+        decision = decideOrDeny(action, facts)
+      }
       if (decision.kind === 'ask')
         decision = {
           kind: 'deny',
           code: 'denied',
           rules: decision.rules,
-          because: 'the policy changed meanwhile: repeat the call',
+          because: 'what people were asked is not what would happen now: repeat the call',
         }
     }
-    if (decision.kind === 'deny') return { refusal: await refuse(action, argsDigest, decision) }
+    if (decision.kind === 'deny') return { refusal: await refuse(tried, facts, decision) }
     if (decision.approval !== undefined) {
       const spent = await spend(decision.approval)
-      if (spent !== undefined) return { refusal: await refuse(action, argsDigest, spent) }
+      if (spent !== undefined) return { refusal: await refuse(tried, facts, spent) }
     }
 
     // From here to the charge nothing is awaited: what was checked is what is charged.
     const limits = limitsOf(action, facts)
     const charges = limits.map((applied) => ({ applied, cost: costAtStart(applied.limit) }))
-    const observed = decision.would?.kind === 'deny' && decision.would.code === 'limited'
+    const observed = isObserved(facts.chain)
     if (observed) counters.add(charges)
     const full = observed ? undefined : counters.take(charges)
-    if (full !== undefined)
-      return { refusal: await refuse(action, argsDigest, limitReached(full.limit, full.whose, undefined)) }
-    return { decision, limits }
+    if (full !== undefined) {
+      const { retryAt } = check(full.limit, counters.read(full.key), costAtStart(full.limit), clock())
+      return { refusal: await refuse(tried, facts, limitReached(full.limit, full.whose, retryAt)) }
+    }
+    return { decision, facts, limits }
   }
 
   /** The open question about this very action, waited for as long as the caller can. */
   async function answerTo(question: Question, hold: Hold, cut: AbortSignal): Promise<Approval | Denied> {
     const known = (await approvals.find(question)) ?? (await opened(question))
     if ('code' in known) return known
-    if (known.state !== 'pending' || hold.most <= 0) return known
-    const stop = hold.waiting?.(known)
+    const { session } = actorOf(question.chain)
+    const waiting = held.get(session) ?? 0
+    if (known.state !== 'pending' || hold.most <= 0 || waiting >= mostHeld) return known
+    held.set(session, waiting + 1)
     const enough = new AbortController()
     const timer = setTimeout(() => enough.abort(), hold.most)
+    let stop: (() => void) | undefined
     try {
+      stop = hold.waiting?.(known)
       return await approvals.settled(known.id, AbortSignal.any([cut, enough.signal]))
     } finally {
       clearTimeout(timer)
+      const left = (held.get(session) ?? 1) - 1
+      if (left === 0) held.delete(session)
+      else held.set(session, left)
       stop?.()
     }
   }
@@ -218,7 +252,7 @@ export function createGuard(ports: GuardPorts): Guard {
   }
 
   async function act<T>(
-    action: Action,
+    { action, chain }: Tried,
     event: string,
     { limits }: Allowed,
     perform: (signal: AbortSignal) => Promise<Performed<T>>,
@@ -232,7 +266,7 @@ export function createGuard(ports: GuardPorts): Guard {
           at: clock(),
           of: event,
           session: action.session,
-          agent: agentOf(action.session),
+          agent: agentOf(chain),
           permission: action.permission,
           took: clock() - startedAt,
           ...more,
@@ -241,17 +275,20 @@ export function createGuard(ports: GuardPorts): Guard {
       ).done
 
     let performed: Performed<T>
+    let begun = false
     try {
-      performed = await uncut(perform, cut)
+      // What is read marks the session before any of it can reach the agent: progress and errors come before the end.
+      await sessions.mark(action.session, action.label)
+      performed = await uncut((signal) => {
+        begun = true
+        return perform(signal)
+      }, cut)
     } catch (thrown) {
       const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
-      await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: true })
+      await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun })
       throw failure
     }
 
-    // Whatever it read marks the session before anybody can act on it: in memory at once, durable before the answer.
-    const marked = sessions.mark(action.session, action.label)
-    marked.catch(() => {}) // Awaited below, after the record.
     counters.add(
       limits.flatMap((applied) => {
         const { measure } = applied.limit
@@ -269,7 +306,7 @@ export function createGuard(ports: GuardPorts): Guard {
     const kept = redact(performed.record, bounds)
     await outcome(performed.failed === true ? 'action.error' : 'action.done', {
       result: kept.value,
-      resultDigest: digestOf(performed.record),
+      ...digestIfAny(performed.record),
       bytes: performed.bytes,
       label: { ...action.label },
       checks: performed.checks as unknown as JsonObject,
@@ -277,24 +314,27 @@ export function createGuard(ports: GuardPorts): Guard {
       ...(performed.tokens === undefined ? {} : { tokens: performed.tokens }),
       ...(performed.spend === undefined ? {} : { spend: performed.spend }),
     })
-    await marked
     return { kind: 'done', value: performed.value, event }
   }
 
-  async function refuse(action: Action, argsDigest: string, decision: Denied): Promise<Refusal> {
-    const event = recordDecision(action, argsDigest, decision)
+  async function refuse(tried: Tried, facts: Facts, decision: Denied): Promise<Refusal> {
+    const event = recordDecision(tried, facts, decision)
     await event.done
+    const { permission, effect } = tried.action
+    // What is not listed is not there, for whatever reason it is refused.
+    if (decision.code !== 'session_over' && !visible(permission, effect, facts.chain, facts.policy))
+      return { code: 'unknown', because: notThere, event: event.id }
     const { code, because, retryAt } = decision
     return { code, because, event: event.id, ...(retryAt === undefined ? {} : { retryAt }) }
   }
 
   async function refuseUnanswered(
-    action: Action,
-    argsDigest: string,
+    tried: Tried,
+    facts: Facts,
     decision: Extract<Decision, { kind: 'ask' }>,
     approval: Approval,
   ): Promise<Refusal> {
-    const event = recordDecision(action, argsDigest, decision, approval)
+    const event = recordDecision(tried, facts, decision, approval)
     await event.done
     const { id, expiresAt, state, note } = approval
     if (state === 'pending')
@@ -308,16 +348,14 @@ export function createGuard(ports: GuardPorts): Guard {
     }
   }
 
-  function recordDecision(action: Action, argsDigest: string, decision: Decision, approval?: Approval) {
+  function recordDecision({ action, argsDigest, chain }: Tried, facts: Facts, decision: Decision, approval?: Approval) {
     const kept = redact(action.args, bounds)
-    const chain = sessions.chain(action.session)
-    const policy = policies.current().policy.digest
     const approvalId = approval?.id ?? (decision.kind === 'allow' ? decision.approval : undefined)
     return audit.append({
       type: 'decision',
       at: clock(),
       session: action.session,
-      agent: agentOf(action.session),
+      agent: agentOf(chain),
       chain: chainOf(chain).map(({ session, agent, behalf }) => ({ session, agent, behalf })),
       permission: action.permission,
       effect: action.effect,
@@ -326,10 +364,10 @@ export function createGuard(ports: GuardPorts): Guard {
       decision: decision.kind,
       rules: decision.rules,
       because: decision.because,
-      policy,
+      policy: facts.policy.digest,
       args: kept.value,
-      argsDigest,
-      flow: { ...sessions.label(action.session) },
+      ...(argsDigest === undefined ? {} : { argsDigest }),
+      flow: { ...facts.label },
       checks: { ran: ['arguments', 'grants', 'limits', 'policy'] },
       ...changesIn(kept),
       ...(decision.kind === 'deny' ? { code: decision.code } : {}),
@@ -366,7 +404,7 @@ export function createGuard(ports: GuardPorts): Guard {
     }
   }
 
-  const agentOf = (session: string): string => sessions.get(session)?.agent ?? ''
+  const agentOf = (chain: readonly Link[]): string => chain.at(-1)?.session.agent ?? ''
 
   async function edit(
     id: string,
@@ -432,6 +470,15 @@ function questionOf(action: Action, facts: Facts, decision: Extract<Decision, { 
 /** What the record does not show as it was (promise 7). */
 const changesIn = ({ changed, changes }: Redacted): JsonObject =>
   changed === 0 ? {} : { cut: changes.map((change) => ({ ...change })), cuts: changed }
+
+/** Upstreams send what has no canonical form; it happened all the same. */
+function digestIfAny(record: Json): JsonObject {
+  try {
+    return { resultDigest: digestOf(record) }
+  } catch {
+    return {}
+  }
+}
 
 const cancelled = (cut: AbortSignal): Failure =>
   cut.reason instanceof Failure ? cut.reason : new Failure('cancelled', 'the caller left')

@@ -273,7 +273,7 @@ test('promise 2: after a restart, ending a parent ends all its children, also th
     Array.from({ length: 20 }, () => world.sessions.lend(parent.id, { agent: 'reader' })),
   )
   const again = await restarted(world)
-  const flights = children.map(({ id }) => again.flight(id))
+  const flights = children.map(({ id }) => again.flight(id, new AbortController().signal))
   expect(await again.end([parent.id], 'enough', 'person:anna')).toBe(21)
   expect(flights.every(({ signal }) => signal.aborted)).toBe(true)
 })

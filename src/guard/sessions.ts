@@ -60,7 +60,8 @@ export interface Sessions {
   label(id: SessionId): Label
   /** Joins a label to every session of the tree that this one belongs to. */
   mark(id: SessionId, label: Label): Promise<void>
-  flight(id: SessionId): Flight
+  /** Cut also when the caller leaves. */
+  flight(id: SessionId, caller: AbortSignal): Flight
   /** Ends what reached its deadline. Called on a timer. */
   sweep(): Promise<void>
   /** Told the ids of sessions that ended. */
@@ -428,12 +429,22 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     return [...found]
   }
 
-  function flight(id: SessionId): Flight {
+  // One controller for both: `AbortSignal.any` costs more than all else here.
+  function flight(id: SessionId, caller: AbortSignal): Flight {
     const controller = new AbortController()
     const known = live.get(id)
     if (known === undefined || !isLive(id)) controller.abort(new Failure('cancelled', 'the session is over'))
     known?.flights.add(controller)
-    return { signal: controller.signal, land: () => void known?.flights.delete(controller) }
+    const leave = (): void => controller.abort(caller.reason)
+    if (caller.aborted) leave()
+    else caller.addEventListener('abort', leave, { once: true })
+    return {
+      signal: controller.signal,
+      land() {
+        known?.flights.delete(controller)
+        caller.removeEventListener('abort', leave)
+      },
+    }
   }
 
   async function sweep(): Promise<void> {
