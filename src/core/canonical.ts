@@ -72,7 +72,11 @@ export function canonicalize(
   return write(value, 0)
 }
 
+/** Whether a text is printable ASCII without anything that JSON escapes: most are, and need no more work. */
+export const isPlain = (text: string): boolean => /^[ !#-[\]-~]*$/.test(text)
+
 function quote(text: string): string {
+  if (isPlain(text)) return `"${text}"`
   if (loneSurrogate.test(text)) throw new Failure('invalid', 'a string with a lone surrogate is not Unicode text')
   return JSON.stringify(text)
 }

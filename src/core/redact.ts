@@ -1,3 +1,4 @@
+import { isPlain } from './canonical.ts'
 import type { Json } from './json.ts'
 
 export interface RedactBounds {
@@ -114,10 +115,11 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
     let clean = safely(secrets, whole ? text : text.slice(0, maxString + margin))
     if (clean === undefined || (whole ? clean !== text : !text.startsWith(clean))) note(path, 'sensitive')
     clean ??= redactedText
-    if (!isUnicode(text)) note(path, 'not_json')
+    const isWhole = isUnicode(text)
+    if (!isWhole) note(path, 'not_json')
     // A secret that the window cut in two stands in its margin at most, and the margin is never kept.
     const end = whole ? clean.length : Math.max(0, clean.length - margin)
-    if (whole && end <= maxString) return toUnicode(clean)
+    if (whole && end <= maxString) return isWhole && clean === text ? text : toUnicode(clean)
     note(path, 'string', text.length)
     return `${shorten(clean, Math.min(end, maxString))}…[cut: ${text.length} characters in all]`
   }
@@ -188,12 +190,15 @@ const tokenName = /tokens?$/
 
 /** Whether a name says that its value is a secret. Counts of tokens are not: `max_tokens: 100`. */
 export function isSensitive(name: string, value?: unknown): boolean {
-  const words = name
-    .slice(0, maxKey)
-    .normalize('NFKC')
-    .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
-    .toLowerCase()
-  const squeezed = words.replace(/[^\p{L}\p{N}]/gu, '')
+  const isSimple = /^[a-z]{1,64}$/.test(name) // As most are.
+  const words = isSimple
+    ? name
+    : name
+        .slice(0, maxKey)
+        .normalize('NFKC')
+        .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+        .toLowerCase()
+  const squeezed = isSimple ? name : words.replace(/[^\p{L}\p{N}]/gu, '')
   if (sensitiveParts.test(squeezed) || sensitiveWords.test(words)) return value !== null && typeof value !== 'boolean'
   return tokenName.test(squeezed) && value !== null && typeof value !== 'number' && typeof value !== 'boolean'
 }
@@ -231,13 +236,14 @@ function safely(replace: (text: string) => string, text: string): string | undef
   }
 }
 
-const isUnicode = (text: string): boolean => !/\p{Surrogate}/u.test(text)
-const toUnicode = (text: string): string => text.replace(/\p{Surrogate}/gu, '\ufffd')
+const isUnicode = (text: string): boolean => isPlain(text) || !/\p{Surrogate}/u.test(text)
+const toUnicode = (text: string): string => (isUnicode(text) ? text : text.replace(/\p{Surrogate}/gu, '\ufffd'))
 const shorten = (text: string, length: number): string =>
   toUnicode(text.length <= length ? text : text.slice(0, length).replace(/[\ud800-\udbff]$/, ''))
 
 /** UTF-8 bytes of a value without items, as JSON. */
 function jsonBytes(value: Json): number {
+  if (typeof value === 'string' && isPlain(value)) return value.length + 2
   const text = JSON.stringify(value)
   let bytes = text.length
   for (let position = 0; position < text.length; position += 1) {

@@ -311,10 +311,10 @@ const named = ['type', 'session', 'agent', 'permission', 'decision', 'approval',
 /** An event as a line, within a bound, whatever is in it. */
 export function toLine(event: NewEvent, id: string, maxBytes: number): Line {
   const { id: _id, capped: _capped, ...given } = event
-  const whole = {
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    id,
-  } as unknown as AuditEvent
+  const isGiven = Object.values(given).includes(undefined)
+    ? Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    : given
+  const whole = { ...isGiven, id } as unknown as AuditEvent
   try {
     const bytes = toBytes(whole, maxBytes)
     if (bytes.length <= maxBytes + 2) return { event: whole, bytes }
