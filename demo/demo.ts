@@ -37,7 +37,7 @@ interface Options {
 async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<number> {
   const terminal = processIo()
   const io = { ...terminal, color: terminal.color || isForced(process.env['FORCE_COLOR']) }
-  const narrator = createNarrator(io, { speed: fast ? 0 : 1, signal })
+  const narrator = createNarrator(io, { speed: fast ? 0 : 0.85, signal })
   narrator.title('Sallyport: a support desk, two agents, and a ticket that gives orders')
   narrator.line()
   await narrator.say(

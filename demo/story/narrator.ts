@@ -33,7 +33,7 @@ export interface Narrator {
 }
 
 export interface Pace {
-  /** 1: for reading; 0: no pauses. */
+  /** How long pauses are: 1 for reading at ease; 0 for none. */
   readonly speed: number
   readonly signal: AbortSignal
 }
