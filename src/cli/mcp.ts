@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { isLoopback } from '../config/schema.ts'
 import { Failure } from '../core/failure.ts'
-import { createBridge, longestLine } from './bridge.ts'
 import type { Bridge } from './bridge.ts'
 import { command } from './command.ts'
 import type { Io } from './io.ts'
@@ -33,6 +32,8 @@ export const mcpCommand = command({
     const url = endpointOf(values, io)
     const credential = credentialOf(io)
     credential()
+    // Loaded here: its HTTP client is nothing that other commands need.
+    const { createBridge, longestLine } = await import('./bridge.ts')
     const bridge = createBridge({
       url,
       credential,
@@ -45,7 +46,7 @@ export const mcpCommand = command({
     }
     process.once('SIGTERM', onSignal)
     process.once('SIGINT', onSignal)
-    await readLines(io.stdin, bridge)
+    await readLines(io.stdin, bridge, longestLine)
     await bridge.close()
     process.off('SIGTERM', onSignal)
     process.off('SIGINT', onSignal)
@@ -102,20 +103,20 @@ function checkedToken(text: string, where: string): string {
 }
 
 /** Lines of the client, in order, each taken before the next is read. */
-async function readLines(stdin: NodeJS.ReadableStream, bridge: Bridge): Promise<void> {
+async function readLines(stdin: NodeJS.ReadableStream, bridge: Bridge, longest: number): Promise<void> {
   let kept: Buffer[] = []
   let [bytes, isSkipping] = [0, false]
   for await (const chunk of stdin) {
     let rest = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk)
     for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
       const line = Buffer.concat([...kept, rest.subarray(0, end)]).toString()
-      const wasTooLong = isSkipping || bytes + end > longestLine
+      const wasTooLong = isSkipping || bytes + end > longest
       rest = rest.subarray(end + 1)
       ;[kept, bytes, isSkipping] = [[], 0, false]
       await (wasTooLong ? bridge.tooLong() : bridge.take(line))
     }
     bytes += rest.length
-    if (bytes > longestLine) [kept, isSkipping] = [[], true]
+    if (bytes > longest) [kept, isSkipping] = [[], true]
     else if (!isSkipping && rest.length > 0) kept.push(rest)
   }
   if (!isSkipping && bytes > 0) await bridge.take(Buffer.concat(kept).toString())
