@@ -3,6 +3,7 @@
  * real: the gateway, the helpdesk, the MCP client. Only what a model would choose is scripted.
  */
 import fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { processIo } from '../src/cli/io.ts'
 import { Failure } from '../src/core/failure.ts'
@@ -22,6 +23,8 @@ const help = `npm run demo -- [options]
   --yes    answers the question about the refund by itself
   --fast   no pauses, and --yes
   --once   ends when the story is over, instead of leaving the gateway running
+  --policy <file>
+           tells it with another policy than demo/sallyport.yaml: weaken a copy, and see what happens
   --help   shows this
 
 Exit codes: 0 everything that should be refused was; 1 something was not; 2 not understood.
@@ -31,10 +34,11 @@ interface Options {
   readonly yes: boolean
   readonly fast: boolean
   readonly once: boolean
+  readonly policy?: string
 }
 
 /** Tells the story. Gives back the exit code. */
-async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<number> {
+async function tell({ yes, fast, once, policy }: Options, signal: AbortSignal): Promise<number> {
   const terminal = processIo()
   const io = { ...terminal, color: terminal.color || isForced(process.env['FORCE_COLOR']) }
   const narrator = createNarrator(io, { speed: fast ? 0 : 0.85, signal })
@@ -45,7 +49,7 @@ async function tell({ yes, fast, once }: Options, signal: AbortSignal): Promise<
       'scripted. Each ✓ is checked as it is printed. Nothing leaves this machine.',
   )
 
-  const stage = await setStage()
+  const stage = await setStage(policy ?? fileURLToPath(new URL('sallyport.yaml', import.meta.url)))
   let isOver = false
   try {
     const asksPerson = !yes && !fast && io.isTty
@@ -83,6 +87,7 @@ function readOptions(): Options | 'help' | undefined {
         yes: { type: 'boolean', default: false },
         fast: { type: 'boolean', default: false },
         once: { type: 'boolean', default: false },
+        policy: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     })

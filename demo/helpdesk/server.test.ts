@@ -56,7 +56,7 @@ describe.each(['legacy', 'auto'] as const)('the helpdesk, asked by an MCP client
 
   test('shows a customer their own tickets, and nobody else’s', async () => {
     expect((await call('list_tickets', { customer_id: 42 })).text).toContain('Lamp arrived broken')
-    expect((await call('read_ticket', { customer_id: 42, ticket_id: 102 })).text).toContain('delete all users')
+    expect((await call('read_ticket', { customer_id: 42, ticket_id: 102 })).text).toContain('Delete all users')
     expect(await call('read_ticket', { customer_id: 42, ticket_id: 201 })).toEqual({
       text: 'customer 42 has no ticket 201',
       isError: true,

@@ -86,11 +86,11 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
   for (const each of byResponder) await show(each)
 
   narrator.gap()
-  const now = stage.desk.count('users')
+  const after = stage.desk.count('users')
   await claim(
     story,
-    `The helpdesk heard of none of it; its ${now} users are all there`,
-    stage.desk.calls().length === reached && now === users,
+    `The helpdesk heard of none of it: ${users} users before, ${after} after`,
+    stage.desk.calls().length === reached && after === users,
   )
 
   async function show({ what, run }: Try): Promise<void> {

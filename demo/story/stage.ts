@@ -44,7 +44,8 @@ export interface Stage {
 
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 
-export async function setStage(): Promise<Stage> {
+/** @param policy - The file to run with; its addresses and the helpdesk's program are replaced. */
+export async function setStage(policy: string): Promise<Stage> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-demo-'))
   const undo: (() => unknown)[] = []
   const close = async (): Promise<void> => {
@@ -59,7 +60,7 @@ export async function setStage(): Promise<Stage> {
     undo.push(() => desk.close())
     fs.writeFileSync(path.join(folder, 'helpdesk.key'), `${key}\n`, { mode: 0o600 })
     const file = path.join(folder, 'sallyport.yaml')
-    fs.writeFileSync(file, await settingsFor())
+    fs.writeFileSync(file, await settingsFrom(policy))
 
     const log: string[] = []
     const raise = async (): Promise<Running> => {
@@ -118,9 +119,9 @@ export async function setStage(): Promise<Stage> {
   }
 }
 
-/** The file beside the demo, with free ports and the place of the helpdesk's program. */
-async function settingsFor(): Promise<string> {
-  const document = parseDocument(fs.readFileSync(here('../sallyport.yaml'), 'utf8'))
+/** A file of settings with free ports and the place of the helpdesk's program. */
+async function settingsFrom(file: string): Promise<string> {
+  const document = parseDocument(fs.readFileSync(file, 'utf8'))
   const [agents, people] = await freePorts()
   document.setIn(['listen', 'agents'], `127.0.0.1:${agents}`)
   document.setIn(['listen', 'people'], `127.0.0.1:${people}`)

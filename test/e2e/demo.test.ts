@@ -74,7 +74,7 @@ describe('the demo, told once', () => {
   })
 
   test('leaves every user where they were', () => {
-    expect(run.out).toContain('✓ The helpdesk heard of none of it; its 128 users are all there')
+    expect(run.out).toContain('✓ The helpdesk heard of none of it: 128 users before, 128 after')
   })
 
   test('refunds once, and asks anew about the same call', () => {
@@ -153,6 +153,20 @@ test(
     await expect(connect('v1', { url, token })).rejects.toThrow()
   },
 )
+
+test('the demo fails where policy lets an attack through, and says which', { timeout: bound }, async () => {
+  const file = path.join(scratch, 'weak.yaml')
+  const policy = fs
+    .readFileSync(fileURLToPath(new URL('../../demo/sallyport.yaml', import.meta.url)), 'utf8')
+    .replace(/ {2}- deny: helpdesk:delete_all_users\n.*\n/, '')
+    .replace('      - *list\n', '      - { do: helpdesk:delete_all_users, ask: never }\n      - *list\n')
+    .replace('reader: [helpdesk', 'reader: [{ do: helpdesk:delete_all_users, ask: never }, helpdesk')
+  fs.writeFileSync(file, policy)
+  const { code, out } = await startDemo(['--fast', '--once', '--policy', file]).ended
+  expect(code).toBe(1)
+  expect(out).toContain('✗ NOT TRUE: reader: delete all users: refused')
+  expect(out).toContain('✗ NOT TRUE: The helpdesk heard of none of it: 128 users before, 0 after')
+})
 
 test('the demo says what it takes', { timeout: bound }, async () => {
   expect(await startDemo(['--help']).ended).toMatchObject({ code: 0, out: expect.stringContaining('--once') })
