@@ -340,7 +340,9 @@ async function keysIn(file: string): Promise<JWTVerifyGetKey> {
 /** Replaces every value that a reference brought in. Values too short to be secrets are left: they would be everywhere. */
 function hiding(resources: Configured['resources']): (text: string) => string {
   const secrets = Object.values(resources)
-    .flatMap(({ mcp }) => Object.values(mcp.kind === 'stdio' ? mcp.env : mcp.headers))
+    .flatMap((resource) =>
+      Object.values('http' in resource ? resource.secrets : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers),
+    )
     .map((secret) => ({ value: secret.reveal(), shown: String(secret) }))
     .filter(({ value }) => value.length >= 6)
     .sort((a, b) => b.value.length - a.value.length)
@@ -349,12 +351,13 @@ function hiding(resources: Configured['resources']): (text: string) => string {
 
 /** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
 function toResources({ resources }: Configured): readonly McpResource[] {
-  return Object.entries(resources).map(([alias, resource]): McpResource => {
+  return Object.entries(resources).flatMap(([alias, resource]): McpResource[] => {
+    if ('http' in resource) return []
     const { mcp, tools, trust: byDefault, readers } = resource
     const label = ({ trust = byDefault, readers: who = readers }: Partial<Label>): Label => ({ trust, readers: who })
     const reveal = (secrets: Readonly<Record<string, Secret>>) => (): Record<string, string> =>
       Object.fromEntries(Object.entries(secrets).map(([name, secret]) => [name, secret.reveal()]))
-    return {
+    return [{
       alias,
       target:
         mcp.kind === 'stdio'
@@ -370,7 +373,7 @@ function toResources({ resources }: Configured): readonly McpResource[] {
       prefix: resource.prefix,
       timeout: resource.timeout,
       result: resource.result,
-    }
+    }]
   })
 }
 

@@ -119,7 +119,8 @@ function toAction(given: CaseText['action'], settings: Settings): Action {
 /** What is not described destroys. */
 function configuredEffect(permission: string, { resources }: Settings): Effect {
   const [resource = '', operation = ''] = permission.split(':')
-  return resources[resource]?.tools[operation]?.effect ?? 'destroy'
+  const known = resources[resource]
+  return (known !== undefined && 'mcp' in known ? known.tools[operation]?.effect : undefined) ?? 'destroy'
 }
 
 function counterOf(counters: Readonly<Record<string, number>>, key: string): { readonly value: number } | undefined {

@@ -4,6 +4,8 @@ import { needOf } from './ask.ts'
 import type { AskSettings } from './ask.ts'
 import { didYouMean } from './nearest.ts'
 import { hasReference } from './reference.ts'
+import { routeOf, templatesOf } from './http.ts'
+import type { HttpResourceSettings } from './http.ts'
 import { isLoopback } from './schema.ts'
 import type { Address, EntrySettings, ResourceSettings, Settings } from './schema.ts'
 import type { Found, Path } from './source.ts'
@@ -31,11 +33,13 @@ export function crossCheck(settings: Settings, data: unknown): Findings {
 function checkReferences(value: unknown, path: Path, depth: number, findings: Findings): void {
   if (depth > 20) return
   if (typeof value === 'string') {
-    const isReplaced = path.length === 5 && path[2] === 'mcp' && (path[3] === 'env' || path[3] === 'headers')
+    const isReplaced =
+      (path.length === 5 && path[2] === 'mcp' && (path[3] === 'env' || path[3] === 'headers')) ||
+      path[2] === 'credential'
     if (hasReference(value) && !isReplaced)
       findings.problems.push({
         path,
-        message: 'nothing is replaced here: `${…}` may stand in `mcp.env` and `mcp.headers`',
+        message: 'nothing is replaced here: `${…}` may stand in `mcp.env`, `mcp.headers` and `credential`',
       })
   } else if (Array.isArray(value))
     for (const [position, item] of value.entries()) checkReferences(item, [...path, position], depth + 1, findings)
@@ -76,12 +80,22 @@ function checkPeople(settings: Settings, { problems }: Findings): void {
   for (const [name, { starts }] of Object.entries(settings.services))
     for (const [position, agent] of starts.entries())
       checkAgent(agent, ['services', name, 'starts', position], settings, problems)
+  for (const name of Object.keys(settings.issuers))
+    if (notIssuers.includes(name))
+      problems.push({
+        path: ['issuers', name],
+        of: 'key',
+        message: `expected another name: sessions would seem to run on behalf of a ${name}`,
+      })
   for (const [name, issuer] of Object.entries(settings.issuers))
     for (const [position, { agent }] of issuer.agents.entries())
       checkAgent(agent, ['issuers', name, 'agents', position, 'agent'], settings, problems)
   const { people, count } = settings.approvals
   if (people !== undefined || count > 1) checkAsk({ people, count }, ['approvals'], 'people', settings, problems)
 }
+
+/** `person:anna` is a person: an issuer of that name could speak for anybody. */
+const notIssuers = ['person', 'service', 'agent', 'session', 'key', 'jwt']
 
 function checkAgent(agent: string, path: Path, settings: Settings, problems: Found[], of?: 'key'): void {
   if (Object.hasOwn(settings.agents, agent)) return
@@ -116,13 +130,16 @@ function checkAsk(given: AskSettings, path: Path, peopleKey: string, settings: S
 }
 
 function checkResources({ resources }: Settings, { problems, warnings }: Findings): void {
-  const [, ...more] = Object.entries(resources).filter(([, { prefix }]) => !prefix)
+  const servers = Object.entries(resources).flatMap(([name, resource]) =>
+    'mcp' in resource ? [[name, resource] as const] : [],
+  )
+  const [, ...more] = servers.filter(([, { prefix }]) => !prefix)
   for (const [name] of more)
     problems.push({
       path: ['resources', name, 'prefix'],
       message: 'only one server can be without a prefix: two could give one name to different tools',
     })
-  for (const [name, { mcp }] of Object.entries(resources)) {
+  for (const [name, { mcp }] of servers) {
     const path = ['resources', name, 'mcp']
     if (mcp.kind === 'http' && mcp.url.startsWith('http:') && !isLoopback(new URL(mcp.url).hostname))
       warnings.push({ path: [...path, 'url'], message: 'nothing is encrypted on the way: use `https://`' })
@@ -135,6 +152,46 @@ function checkResources({ resources }: Settings, { problems, warnings }: Finding
             'a credential stands in this file, and every version of the file is kept: use `${env:NAME}` or `${file:path}`',
         })
   }
+  for (const [name, resource] of Object.entries(resources))
+    if ('http' in resource) checkHttp(name, resource, { problems, warnings })
+}
+
+/** What is odd in a resource of kind `http`. */
+function checkHttp(name: string, resource: HttpResourceSettings, { problems, warnings }: Findings): void {
+  const path = ['resources', name]
+  const { http, credential, operations, openapi } = resource
+  if (http.startsWith('http:') && !isLoopback(new URL(http).hostname))
+    warnings.push({ path: [...path, 'http'], message: 'nothing is encrypted on the way: use `https://`' })
+  if (openapi === undefined && Array.isArray(operations))
+    problems.push({
+      path: [...path, 'operations'],
+      message: 'a list names operations of a document: expected `openapi`, or operations by name',
+    })
+  if (!Array.isArray(operations)) {
+    const routes = new Map<string, string>()
+    for (const [each, operation] of Object.entries(operations)) {
+      if (operation.kind === 'documented') {
+        if (openapi === undefined)
+          problems.push({ path: [...path, 'operations', each], message: '`request` is missing' })
+        continue
+      }
+      const route = routeOf(operation)
+      const other = routes.get(route)
+      if (other !== undefined)
+        problems.push({
+          path: [...path, 'operations', each, 'request'],
+          message: `\`${other}\` takes the same requests`,
+        })
+      else routes.set(route, each)
+    }
+  }
+  for (const [key, template] of Object.entries(templatesOf(credential)))
+    if (template.every((part) => typeof part === 'string'))
+      warnings.push({
+        path: [...path, 'credential', ...key.split('.')],
+        message:
+          'a credential stands in this file, and every version of the file is kept: use `${env:NAME}` or `${file:path}`',
+      })
 }
 
 const namesCredential = (name: string): boolean =>
@@ -211,21 +268,29 @@ function checkPattern(
     findings.problems.push({ path, message: `\`${pattern.source}\`: there is no resource \`${name}\`${near}` })
     return
   }
-  const { tools } = resource
+  const tools = toolsOf(resource)
   const { operation } = pattern
   const isEffect = (effects as readonly string[]).includes(operation)
-  if (part !== undefined) {
+  if (part !== undefined && !('mcp' in resource)) {
+    findings.problems.push({
+      path,
+      message: `\`${pattern.source}\`: \`${name}\` has no parts: expected \`${name}:operation\``,
+    })
+  } else if (part !== undefined) {
     if (part !== '*' && !mcpParts.includes(part))
       findings.problems.push({
         path,
         message: `\`${pattern.source}\`: \`${name}\` has no part \`${part}\`; its parts are ${mcpParts.join(', ')}${didYouMean(part, mcpParts)}`,
       })
   } else if (operation !== '*' && !Object.hasOwn(tools, operation) && !(isEffect && where === 'rule'))
-    findings.warnings.push({
+    findings[isEffect || 'mcp' in resource ? 'warnings' : 'problems'].push({
       path,
-      message: isEffect
-        ? `\`${operation}\` is taken as the name of a tool: an allow-list names operations, not effects`
-        : `\`${name}.tools\` does not describe \`${operation}\`, so it counts as \`destroy\`${didYouMean(operation, Object.keys(tools))}`,
+      message:
+        !isEffect && !('mcp' in resource)
+          ? `there is no \`${name}:${operation}\`${didYouMean(operation, Object.keys(tools))}`
+          : isEffect
+            ? `\`${operation}\` is taken as the name of a tool: an allow-list names operations, not effects`
+            : `\`${name}.tools\` does not describe \`${operation}\`, so it counts as \`destroy\`${didYouMean(operation, Object.keys(tools))}`,
     })
 }
 
@@ -237,10 +302,18 @@ function opens(pattern: Pattern, { resources }: Settings): string {
   return `\`${pattern.source}\` opens everything that it fits, now and in future${list}: name the operations instead`
 }
 
-const operationsOf = (name: string, { tools }: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
+/** What a resource is known to have, by name. */
+const toolsOf = (resource: ResourceSettings): Readonly<Record<string, unknown>> =>
+  'mcp' in resource
+    ? resource.tools
+    : Array.isArray(resource.operations)
+      ? Object.fromEntries(resource.operations.map((id) => [id, id]))
+      : resource.operations
+
+const operationsOf = (name: string, resource: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
   target.length > 1
     ? []
-    : Object.keys(tools)
+    : Object.keys(toolsOf(resource))
         .filter((tool) => operation === '*' || operation === tool)
         .map((tool) => `${name}:${tool}`)
 

@@ -24,7 +24,7 @@ test('folders and files are relative to the file', () => {
   const { settings } = loadSettings(text, { file: join(sep, 'etc', 'sallyport', file) })
   expect(settings.state).toBe(join(sep, 'etc', 'sallyport', '.sallyport'))
   expect(settings.issuers['ci']?.keys).toEqual({ file: join(sep, 'etc', 'sallyport', 'jwks.json') })
-  expect(settings.resources['crm']?.mcp).toMatchObject({ cwd: join(sep, 'etc', 'sallyport') })
+  expect(settings.resources['crm']).toMatchObject({ mcp: { cwd: join(sep, 'etc', 'sallyport') } })
 })
 
 test('an agent that says nothing of repeats is held to 20 a minute', () => {
@@ -81,7 +81,7 @@ test.each<[string, string, RegExp]>([
   [
     'a resource of another kind',
     'resources: { db: { postgres: x } }',
-    /kind `postgres` are not supported yet; kinds that are: mcp$/,
+    /kind `postgres` are not supported yet; kinds that are: mcp, http$/,
   ],
   ['a resource of no kind', 'resources: { db: {} }', /^1:18: resources\.db: `mcp` is missing$/],
   [

@@ -90,9 +90,11 @@ function withFolders(settings: Settings, folder: string): Settings {
       'file' in issuer.keys ? { ...issuer, keys: { file: resolve(folder, issuer.keys.file) } } : issuer,
     ),
     resources: mapValues(settings.resources, (resource) =>
-      resource.mcp.kind === 'stdio'
-        ? { ...resource, mcp: { ...resource.mcp, cwd: resolve(folder, resource.mcp.cwd) } }
-        : resource,
+      'http' in resource
+        ? { ...resource, ...(resource.openapi === undefined ? {} : { openapi: resolve(folder, resource.openapi) }) }
+        : resource.mcp.kind === 'stdio'
+          ? { ...resource, mcp: { ...resource.mcp, cwd: resolve(folder, resource.mcp.cwd) } }
+          : resource,
     ),
   }
 }

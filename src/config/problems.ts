@@ -19,7 +19,9 @@ function wordsOf(issue: Issue, data: unknown, base: readonly PropertyKey[] = [])
     case 'invalid_key':
       return [{ path, of: 'key', message: issue.issues[0]?.message ?? 'this is no name' }]
     case 'invalid_union': {
-      const branch = onlyFitting(issue.errors, valueAt(data, path))
+      const given = valueAt(data, path)
+      const isResource = path.length === 2 && path[0] === 'resources' && typeof given === 'object' && given !== null
+      const branch = isResource ? issue.errors[kindOf(given)] : onlyFitting(issue.errors, given)
       return branch === undefined
         ? [{ path, message: issue.message }]
         : branch.flatMap((inner) => wordsOf(inner, data, [...base, ...issue.path]))
@@ -57,7 +59,7 @@ function unknownKey(key: string, path: readonly (string | number)[]): string {
 }
 
 /** Kinds of resource that people may have read of, and that this version does not have. */
-const plannedKinds = ['postgres', 'http', 'files', 'code']
+const plannedKinds = ['postgres', 'files', 'code']
 
 /** Whether `mcp` is missing because the resource is of another kind, which is said already. */
 const isOfUnknownKind = (path: readonly (string | number)[], data: unknown): boolean =>
@@ -65,6 +67,13 @@ const isOfUnknownKind = (path: readonly (string | number)[], data: unknown): boo
   path[0] === 'resources' &&
   path[2] === 'mcp' &&
   plannedKinds.some((kind) => valueAt(data, [...path.slice(0, 2), kind]) !== undefined)
+
+/** Which of the kinds a resource is meant to be. */
+const kindOf = (resource: object): number =>
+  Math.max(
+    0,
+    resourceKinds.findIndex((kind) => Object.hasOwn(resource, kind)),
+  )
 
 /** Of the forms that a value may have, the one that it was meant to have: the only one of the same type. */
 function onlyFitting(branches: readonly (readonly Issue[])[], given: unknown): readonly Issue[] | undefined {

@@ -51,7 +51,7 @@ export function referencePage(): string {
     '- Unknown keys, keys that stand twice, tags and merge keys (`<<`) are errors. Anchors may stand for whole values.',
     '- Durations are text such as `30 min` (`ms`, `s`, `min`, `h`, `days`), sizes such as `100 kB` (`B`, `kB`, `MB`, `GB`; ' +
       'a kB has 1,000 bytes). Folders and files are relative to the file.',
-    '- `${env:NAME}` and `${file:path}` are replaced in `mcp.env` and `mcp.headers`, and nowhere else. `$${` stands for ' +
+    '- `${env:NAME}` and `${file:path}` are replaced in `mcp.env`, `mcp.headers` and `credential`, and nowhere else. `$${` stands for ' +
       '`${` itself. One line end at the end of a file is left out.',
     '- `<name>` stands for a name of yours, `[]` for each of a list. An entry of `lends` has the keys of one of `may`.',
   ]
@@ -131,7 +131,7 @@ function typeWords(schema: JsonSchema): string {
   if (typeof schema.additionalProperties === 'object') return `${typeWords(schema.additionalProperties)} by name`
   if (schema.properties !== undefined) return 'keys'
   const types = [schema.type ?? []].flat()
-  return types.map((type) => plainTypes[type] ?? type).join(' or ')
+  return types.length === 0 ? 'any value' : types.map((type) => plainTypes[type] ?? type).join(' or ')
 }
 
 const plainTypes: Readonly<Record<string, string>> = {

@@ -3,6 +3,8 @@ import { inspect } from 'node:util'
 import { expect, test } from 'vitest'
 import { loadSettings } from './load.ts'
 import { resolveReferences } from './resolve.ts'
+import type { ResolvedResource } from './resolve.ts'
+import type { Secret } from './secret.ts'
 
 const folder = join(sep, 'etc', 'sallyport')
 const load = (text: string) => loadSettings(text, { file: join(folder, 'sallyport.yaml') })
@@ -19,6 +21,12 @@ const sources = {
   },
 }
 
+type Secrets = Readonly<Record<string, Secret>>
+const envOf = (resource: ResolvedResource | undefined): Secrets =>
+  resource !== undefined && 'mcp' in resource && resource.mcp.kind === 'stdio' ? resource.mcp.env : {}
+const headersOf = (resource: ResolvedResource | undefined): Secrets =>
+  resource !== undefined && 'mcp' in resource && resource.mcp.kind === 'http' ? resource.mcp.headers : {}
+
 const program = (env: string) => `resources:\n  crm:\n    mcp:\n      command: [crm-mcp]\n      env:\n        ${env}\n`
 const server = (headers: string) =>
   `resources: { crm: { mcp: { url: "https://crm.example", headers: { ${headers} } } } }`
@@ -28,7 +36,7 @@ test('references are replaced, and everything is kept as a secret', async () => 
     load(program('A: "x-${env:CRM_KEY}-${file:key.txt}-$${env:B}"\n        LEVEL: debug')),
     sources,
   )
-  const env = crm?.mcp.kind === 'stdio' ? crm.mcp.env : {}
+  const env = envOf(crm)
   expect(env['A']?.reveal()).toBe('x-hunter2-from-file-${env:B}')
   expect(env['LEVEL']?.reveal()).toBe('debug')
 })
@@ -36,7 +44,7 @@ test('references are replaced, and everything is kept as a secret', async () => 
 test('promise 4: a resolved value shows in no print, no JSON, no text', async () => {
   const resources = await resolveReferences(load(server('authorization: "Bearer ${env:CRM_KEY}"')), sources)
   const { crm } = resources
-  const secret = crm?.mcp.kind === 'http' ? crm.mcp.headers['authorization'] : undefined
+  const secret = headersOf(crm)['authorization']
   expect(secret?.reveal()).toBe('Bearer hunter2')
   for (const shown of [
     inspect(resources, { depth: 10, showHidden: true }),
@@ -58,7 +66,7 @@ test('every reference that leads nowhere is listed with its place, and no value 
 
 test('an empty value is a value; one that is not set is an error', async () => {
   const { crm } = await resolveReferences(load(program('A: "${env:EMPTY}"')), sources)
-  expect(crm?.mcp.kind === 'stdio' && crm.mcp.env['A']?.reveal()).toBe('')
+  expect(envOf(crm)['A']?.reveal()).toBe('')
   await expect(resolveReferences(load(program('A: "${env:constructor}"')), sources)).rejects.toThrow(/no `constructor`/)
 })
 

@@ -4,7 +4,8 @@ import { problemsInWords } from './load.ts'
 import type { LoadedSettings, SettingsProblem } from './load.ts'
 import { referenceName } from './reference.ts'
 import type { Reference, Template } from './reference.ts'
-import type { ResourceSettings, Upstream } from './schema.ts'
+import { templatesOf } from './http.ts'
+import type { HttpResourceSettings, McpResourceSettings, Upstream } from './schema.ts'
 import { Secret } from './secret.ts'
 import type { Path } from './source.ts'
 
@@ -13,7 +14,10 @@ export type ResolvedUpstream =
   | (Omit<Extract<Upstream, { kind: 'stdio' }>, 'env'> & { readonly env: Readonly<Record<string, Secret>> })
   | (Omit<Extract<Upstream, { kind: 'http' }>, 'headers'> & { readonly headers: Readonly<Record<string, Secret>> })
 
-export type ResolvedResource = Omit<ResourceSettings, 'mcp'> & { readonly mcp: ResolvedUpstream }
+export type ResolvedMcp = Omit<McpResourceSettings, 'mcp'> & { readonly mcp: ResolvedUpstream }
+/** The texts of its credential by their keys (`bearer`, `basic.user`). */
+export type ResolvedHttp = HttpResourceSettings & { readonly secrets: Readonly<Record<string, Secret>> }
+export type ResolvedResource = ResolvedMcp | ResolvedHttp
 
 export interface ReferenceSources {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -59,7 +63,7 @@ export async function resolveReferences(
         problems.push({ ...loaded.at(path), message: Failure.from(thrown).message })
       }
     // A NUL cuts an environment variable short, and a line end would begin another header.
-    if (path.at(-2) === 'headers' ? /[\0\r\n]/.test(value) : value.includes('\0'))
+    if (path.at(-2) === 'headers' || path[2] === 'credential' ? /[\0\r\n]/.test(value) : value.includes('\0'))
       problems.push({
         ...loaded.at(path),
         message: 'the value has characters that may not stand here (line end or NUL)',
@@ -75,6 +79,13 @@ export async function resolveReferences(
 
   const resources: Record<string, ResolvedResource> = {}
   for (const [name, resource] of Object.entries(loaded.settings.resources)) {
+    if ('http' in resource) {
+      const secrets: Record<string, Secret> = {}
+      for (const [key, template] of Object.entries(templatesOf(resource.credential)))
+        secrets[key] = await fill(template, ['resources', name, 'credential', ...key.split('.')])
+      resources[name] = { ...resource, secrets }
+      continue
+    }
     const { mcp } = resource
     const path = ['resources', name, 'mcp']
     resources[name] =

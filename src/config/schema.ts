@@ -5,30 +5,17 @@ import { parseLimit } from '../core/limit.ts'
 import type { Limit, Measure } from '../core/limit.ts'
 import { effects, parsePattern } from '../core/permission.ts'
 import { defaultDepth } from '../core/session.ts'
-import { parseDuration, parseSize } from './quantity.ts'
+import { duration, effect, headerName, named, readers, size, textRead, toolName, trust } from './forms.ts'
+import { httpResource } from './http.ts'
 import { parseTemplate } from './reference.ts'
 
 // The one description of `sallyport.yaml`. Types, defaults, the JSON Schema for editors and the reference page all
 // come from here, so every key says in a sentence what it is for.
 
-/** A text that is read by a function which fails with words for people. */
-const textRead = <T>(read: (text: string) => T) =>
-  z.string().transform((text, context) => {
-    try {
-      return read(text)
-    } catch (thrown) {
-      context.issues.push({ code: 'custom', message: Failure.from(thrown).message, input: undefined })
-      return z.NEVER
-    }
-  })
-
-const duration = textRead(parseDuration)
-const size = textRead(parseSize)
 const pattern = textRead(parsePattern).describe(
   'A permission: `resource.part:operation`; `*` stands for one whole segment.',
 )
 
-const named = (form: RegExp, words: string) => z.string().regex(form, `expected a name of ${words}`)
 const agentName = named(
   /^[a-z][a-z0-9-]{0,31}$/,
   'at most 32 lower-case letters, digits and `-`, beginning with a letter',
@@ -38,9 +25,7 @@ const personName = named(
   'at most 64 lower-case letters, digits, `.`, `_` and `-`, beginning with a letter',
 )
 const alias = named(/^[a-z][a-z0-9-]{0,15}$/, 'at most 16 lower-case letters, digits and `-`, beginning with a letter')
-const toolName = named(/^[A-Za-z0-9_.\-/]{1,128}$/, 'at most 128 letters, digits, `_`, `.`, `-` and `/`')
 const environmentName = named(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'letters, digits and `_`')
-const headerName = named(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/, 'an HTTP header')
 const factName = named(
   /^[a-z][a-z0-9_]{0,63}$/,
   'at most 64 lower-case letters, digits and `_`, beginning with a letter',
@@ -227,12 +212,6 @@ const rule = z
 
 // Resources -----------------------------------------------------------------------------------------------------------
 
-const trust = z
-  .enum(['trusted', 'untrusted'])
-  .describe('Whether what comes back was written by people you trust. What a session reads marks it.')
-const readers = z.enum(['public', 'internal', 'private']).describe('Who may see what comes back.')
-const effect = z.enum(effects as [(typeof effects)[number], ...(typeof effects)[number][]])
-
 const tool = z
   .union(
     [
@@ -306,7 +285,7 @@ export type Upstream =
 
 const labels = z.strictObject({ trust: trust.optional(), readers: readers.optional() })
 
-const resource = z.strictObject({
+const mcpResource = z.strictObject({
   mcp: upstream.describe('An MCP server: `command` starts one here, `url` reaches one elsewhere.'),
   tools: z.record(toolName, tool).describe('What its tools do, by the name that the server gives them.').prefault({}),
   resources: labels.describe('Labels of its resources, where they differ from those of the whole.').prefault({}),
@@ -335,6 +314,9 @@ const resource = z.strictObject({
   timeout: duration.prefault('60 s').describe('How long a call may take.'),
   result: size.prefault('1 MB').describe('How large a result may be. A larger one is refused.'),
 })
+
+/** In the order of `resourceKinds`. */
+const resource = z.union([mcpResource, httpResource])
 
 // The whole -----------------------------------------------------------------------------------------------------------
 
@@ -525,7 +507,9 @@ export type AgentSettings = Settings['agents'][string]
 export type EntrySettings = AgentSettings['may'][number]
 export type RuleSettings = Settings['rules'][number]
 export type ResourceSettings = Settings['resources'][string]
+export type McpResourceSettings = z.output<typeof mcpResource>
+export type { HttpResourceSettings } from './http.ts'
 export type LimitSettings = EntrySettings['limits']
 
 /** The kinds of resource that there are. */
-export const resourceKinds = ['mcp'] as const
+export const resourceKinds = ['mcp', 'http'] as const
