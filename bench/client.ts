@@ -92,8 +92,6 @@ async function run({ target, tools, inFlight, calls, milliseconds, expect }: Loa
   const connection = 'url' in target ? overHttp(target.url, target.token, inFlight) : overPipes(target.command)
   const times = new Float64Array(calls)
   let [sent, done] = [0, 0]
-  let started = 0
-  let isWarm = false
 
   async function one(at: number): Promise<number> {
     const id = ++serial
@@ -105,18 +103,16 @@ async function run({ target, tools, inFlight, calls, milliseconds, expect }: Loa
     return took
   }
 
+  // Every connection is there, and every path of it compiled, before time is taken.
+  await Promise.all(Array.from({ length: inFlight }, (_, at) => one(at)))
+  const started = performance.now()
   async function worker(): Promise<void> {
-    while (sent < calls && (!isWarm || performance.now() - started < milliseconds)) {
+    while (sent < calls && performance.now() - started < milliseconds) {
       const at = sent++
       const took = await one(at)
       times[done++] = took
     }
   }
-
-  // Every connection is there, and every path of it compiled, before time is taken.
-  await Promise.all(Array.from({ length: inFlight }, (_, at) => one(at)))
-  isWarm = true
-  started = performance.now()
   await Promise.all(Array.from({ length: inFlight }, worker))
   const seconds = (performance.now() - started) / 1000
   await connection.close()

@@ -1,0 +1,9 @@
+// Every benchmark, one after the other, so that none disturbs another. About ten minutes. `node bench/all.ts`
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+
+for (const name of ['condition', 'decide', 'audit', 'tool-call', 'memory']) {
+  console.log(`\n## ${name}`)
+  const { status } = spawnSync(process.execPath, [path.join(import.meta.dirname, `${name}.ts`)], { stdio: 'inherit' })
+  if (status !== 0) process.exitCode = 1
+}
