@@ -4,6 +4,7 @@ import { SignJWT } from 'jose'
 import { expect, test } from 'vitest'
 import { createWorld } from '../../test/support/world.ts'
 import { createAuthenticate } from './authenticate.ts'
+import type { TrustedIssuer } from './authenticate.ts'
 import { sha256 } from './digest.ts'
 import { createTokens } from './tokens.ts'
 
@@ -20,27 +21,21 @@ const theirs = generateKeyPairSync('ed25519')
 async function authenticating() {
   const world = await createWorld(policy)
   const tokens = await createTokens('https://gate.example', [ours], world.clock)
-  const authenticate = createAuthenticate({
-    sessions: world.sessions,
-    tokens,
-    keys: world.keys,
-    audit: world.audit,
-    clock: world.clock,
-    issuers: () => [
-      {
-        name: 'ci',
-        issuer: 'https://ci.example',
-        audience: 'sallyport',
-        algorithms: ['EdDSA'],
-        keys: () => theirs.publicKey,
-        agents: [
-          { agent: 'deployer', claims: { repository: 'acme/app' } },
-          { agent: 'reader', claims: { role: 'read' } },
-        ],
-      },
+  const ci: TrustedIssuer = {
+    name: 'ci',
+    issuer: 'https://ci.example',
+    audience: 'sallyport',
+    algorithms: ['EdDSA'],
+    keys: () => theirs.publicKey,
+    agents: [
+      { agent: 'deployer', claims: { repository: 'acme/app' } },
+      { agent: 'reader', claims: { role: 'read' } },
     ],
-  })
-  return { ...world, tokens, authenticate }
+  }
+  const configured = { issuers: [ci] as readonly TrustedIssuer[] }
+  const { sessions, keys, audit, clock } = world
+  const authenticate = createAuthenticate({ sessions, tokens, keys, audit, clock, issuers: () => configured.issuers })
+  return { ...world, tokens, authenticate, configured, ci }
 }
 
 const refused = { code: 'unauthenticated' }
@@ -183,3 +178,86 @@ test.each(['', 'x'.repeat(20_000), 'sp_session_short', 'Bearer x', 'a.b.c', 'sp_
     await expect(authenticate(credential)).rejects.toMatchObject(refused)
   },
 )
+
+test('promise 3: a token that was accepted is refused once its issuer or its agent is taken out of the configuration', async () => {
+  const { authenticate, clock, configured, ci, sessions } = await authenticating()
+  const token = await jwt({ repository: 'acme/app' }, clock())
+  const id = await authenticate(token)
+  configured.issuers = [{ ...ci, agents: [{ agent: 'reader', claims: { repository: 'acme/app' } }] }]
+  expect(sessions.get(await authenticate(token))?.agent).toBe('reader')
+  configured.issuers = [ci]
+  expect(await authenticate(token)).toBe(id)
+  configured.issuers = []
+  await expect(authenticate(token)).rejects.toMatchObject(refused)
+})
+
+test('promise 3: a token is checked again after a while, so that a key the issuer took back counts no more', async () => {
+  const { authenticate, clock, configured, ci, time } = await authenticating()
+  const holder = { key: theirs.publicKey }
+  configured.issuers = [{ ...ci, keys: () => holder.key }]
+  const token = await jwt({ repository: 'acme/app', exp: Math.floor(clock() / 1000) + 3_000 }, clock())
+  await authenticate(token)
+  holder.key = generateKeyPairSync('ed25519').publicKey
+  time.now += 5 * 60_000
+  await expect(authenticate(token)).rejects.toMatchObject(refused)
+})
+
+test('promise 2: one token written in several ways is one session, and killed once it is killed', async () => {
+  const { authenticate, clock, sessions } = await authenticating()
+  const token = await jwt({ repository: 'acme/app' }, clock())
+  // The last letter of 64 bytes in base64url has four bits that nobody reads.
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  const last = alphabet.indexOf(token.at(-1) ?? '')
+  const ways = Array.from({ length: 16 }, (_, spare) => token.slice(0, -1) + alphabet[(last & 48) | spare])
+  const seen = await Promise.all(ways.map((way) => authenticate(way).catch(() => 'refused')))
+  expect(new Set(seen.filter((id) => id !== 'refused')).size).toBe(1)
+  const [id] = seen.filter((each) => each !== 'refused')
+  await sessions.stop(sessions.get(id ?? '')?.startedBy ?? '', 'odd', 'person:anna')
+  for (const way of ways) await expect(authenticate(way)).rejects.toMatchObject(refused)
+})
+
+test.each(['person', 'service', 'agent'])('nobody speaks for a %s by the name of an issuer', async (name) => {
+  const { authenticate, clock, configured, ci } = await authenticating()
+  configured.issuers = [{ ...ci, name }]
+  await expect(authenticate(await jwt({ repository: 'acme/app', sub: 'anna' }, clock()))).rejects.toMatchObject(refused)
+})
+
+test('promise 9: bad tokens do not fill the log', async () => {
+  const { authenticate, clock, audit, time } = await authenticating()
+  const bad = () => authenticate(jwtText).catch(() => {})
+  const jwtText = await jwt({ repository: 'acme/app' }, clock(), ours)
+  for (let attempt = 0; attempt < 50; attempt++) await bad()
+  expect(audit.of('token.refused')).toHaveLength(1)
+  time.now += 1_000
+  await bad()
+  expect(audit.of('token.refused').at(-1)).toMatchObject({ issuer: 'ci', more: 49 })
+})
+
+test('a token of a session that is just being ended is refused', async () => {
+  const { authenticate, sessions, stores, tokens } = await authenticating()
+  const token = tokens.opaque()
+  const { id } = await sessions.start({
+    agent: 'reader',
+    behalf: 'person:dora',
+    startedBy: 'service:desk',
+    tokenDigest: sha256(token),
+  })
+  let written: () => void = () => {}
+  stores.sessions.end = () => new Promise((resolve) => (written = resolve))
+  const ending = sessions.end([id], 'enough', 'person:anna')
+  await expect(authenticate(token)).rejects.toMatchObject(refused)
+  written()
+  await ending
+})
+
+test('a key whose time is over in the very moment that its session starts is refused, not failed', async () => {
+  const { authenticate, keys, time, stores } = await authenticating()
+  const { text } = await keys.issue('agent:reader', 'person:anna', { lasts: 1_000 })
+  const { byDigest } = stores.keys
+  stores.keys.byDigest = async (digest) => {
+    const key = await byDigest.call(stores.keys, digest)
+    queueMicrotask(() => queueMicrotask(() => (time.now += 1_000)))
+    return key
+  }
+  await expect(authenticate(text)).rejects.toMatchObject(refused)
+})

@@ -2,7 +2,7 @@ import { decodeJwt, jwtVerify } from 'jose'
 import type { JWTPayload, JWTVerifyGetKey } from 'jose'
 import type { AuditLog } from '../core/audit.ts'
 import { Failure } from '../core/failure.ts'
-import type { SessionId } from '../core/session.ts'
+import type { Session, SessionId } from '../core/session.ts'
 import type { Clock } from './clock.ts'
 import { sha256 } from './digest.ts'
 import type { Keys } from './keys.ts'
@@ -41,11 +41,22 @@ export interface AuthenticatePorts {
   readonly clock: Clock
 }
 
-/** Verified JWTs are remembered by digest, so that each is verified once. */
+/** Verified JWTs are remembered by digest, so that each is verified once in a while, under one configuration. */
 const remembered = 10_000
+/** For so long: what an issuer takes back (a key of its own) counts no more after it. Milliseconds. */
+const rememberedFor = 5 * 60_000
+/** Refused tokens of an issuer are told to the log once in so many milliseconds, with how many there were. */
+const toldEvery = 1_000
+/** What `behalf` says of others than issuers. */
+const notIssuers = ['person', 'service', 'agent', 'session', 'key', 'jwt']
 const longest = 16_384
 /** A trusted JWT without an end, or with a distant one, starts sessions for no longer than this. */
 const furthest = 24 * 3_600_000
+
+interface Verified {
+  readonly holder?: Holder
+  readonly session?: SessionId
+}
 
 interface Holder {
   readonly agent: string
@@ -56,7 +67,9 @@ interface Holder {
 
 export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
   const { sessions, tokens, keys, issuers, audit, clock } = ports
-  const verified = new Map<string, { readonly holder?: Holder; readonly session?: SessionId }>()
+  let trusted = issuers()
+  const verified = new Map<string, Verified & { readonly until: number }>()
+  const refusals = new Map<string, { at: number; more: number }>()
   const implicit = new Map<string, Promise<SessionId>>()
 
   return async (credential) => {
@@ -82,7 +95,8 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
   function liveOrRefused(id: SessionId | undefined): SessionId {
     const chain = id === undefined ? [] : sessions.chain(id)
     const now = clock()
-    if (id === undefined || chain.length === 0 || chain.some(({ session }) => now >= session.deadline)) throw refused
+    const isOver = chain.some(({ session }) => session.endedAt !== undefined || now >= session.deadline)
+    if (id === undefined || chain.length === 0 || isOver) throw refused
     return id
   }
 
@@ -93,7 +107,7 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
     if (known !== undefined) {
       const id = await known.catch(() => undefined)
       const session = id === undefined ? undefined : sessions.get(id)
-      if (session !== undefined && session.endedAt === undefined && clock() < session.deadline) return session.id
+      if (session !== undefined && isFor(session, holder)) return session.id
     }
     if (implicit.get(holder.startedBy) !== known) return sessionFor(holder)
     if (implicit.size >= remembered) implicit.clear()
@@ -103,12 +117,17 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
     return starting
   }
 
+  /** Configuration may say by now that a token stands for another agent. */
+  function isFor(session: Session, { agent, behalf, startedBy }: Holder): boolean {
+    if (session.startedBy !== startedBy || session.agent !== agent || session.behalf !== behalf) return false
+    return session.endedAt === undefined && clock() < session.deadline
+  }
+
   async function startFor(holder: Holder): Promise<SessionId> {
-    const before = sessions
-      .live()
-      .find((session) => session.startedBy === holder.startedBy && session.endedAt === undefined)
-    if (before !== undefined && clock() < before.deadline) return before.id
+    const before = sessions.live().find((session) => isFor(session, holder))
+    if (before !== undefined) return before.id
     const lasts = holder.endsAt === undefined ? undefined : holder.endsAt - clock()
+    if (lasts !== undefined && lasts <= 0) throw refused
     const { agent, behalf, startedBy } = holder
     try {
       return (await sessions.start({ agent, behalf, startedBy, ...(lasts === undefined ? {} : { lasts }) })).id
@@ -119,27 +138,34 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
     }
   }
 
-  async function verify(token: string): Promise<{ readonly holder?: Holder; readonly session?: SessionId }> {
+  async function verify(token: string): Promise<Verified> {
+    const now = issuers()
+    if (now !== trusted) {
+      trusted = now
+      verified.clear()
+    }
     const digest = sha256(token)
     const known = verified.get(digest)
-    if (known !== undefined) return known
+    if (known !== undefined && clock() < known.until) return known
     const session = await tokens.session(token)
-    const found = session === undefined ? await fromIssuer(token, digest) : { session }
+    const found = session === undefined ? await fromIssuer(token, now) : { session }
+    verified.delete(digest)
     if (found === undefined) return {}
     if (verified.size >= remembered) verified.clear()
-    verified.set(digest, found)
+    // Not what was verified under a configuration that is gone by now.
+    if (issuers() === now) verified.set(digest, { ...found, until: clock() + rememberedFor })
     return found
   }
 
-  async function fromIssuer(token: string, digest: string): Promise<{ readonly holder: Holder } | undefined> {
+  async function fromIssuer(token: string, from: readonly TrustedIssuer[]): Promise<Verified | undefined> {
     let claimed: JWTPayload
     try {
       claimed = decodeJwt(token)
     } catch {
       return undefined
     }
-    const issuer = issuers().find((each) => each.issuer === claimed.iss)
-    if (issuer === undefined) return undefined
+    const issuer = from.find((each) => each.issuer === claimed.iss)
+    if (issuer === undefined || notIssuers.includes(issuer.name)) return undefined
     try {
       const { payload } = await jwtVerify(token, issuer.keys, {
         issuer: issuer.issuer,
@@ -157,15 +183,28 @@ export function createAuthenticate(ports: AuthenticatePorts): Authenticate {
         holder: {
           agent: match.agent,
           behalf: `${issuer.name}:${payload.sub}`.slice(0, 200),
-          startedBy: `jwt:${digest.slice(0, 32)}`,
+          // Of what is signed: a signature can be written in several ways, and is still one token.
+          startedBy: `jwt:${sha256(token.slice(0, token.lastIndexOf('.'))).slice(0, 32)}`,
           endsAt: Math.min((payload.exp ?? 0) * 1000, clock() + furthest),
         },
       }
     } catch (thrown) {
-      const because = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'unreadable'
-      audit.append({ type: 'token.refused', at: clock(), issuer: issuer.name, because }).done.catch(() => {})
+      tellRefused(issuer.name, thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'unreadable')
       return undefined
     }
+  }
+
+  /** Anybody can send bad tokens, as many as they like: the log is not theirs to fill. */
+  function tellRefused(issuer: string, because: string): void {
+    const at = clock()
+    const last = refusals.get(issuer)
+    if (last !== undefined && at - last.at < toldEvery) {
+      last.more += 1
+      return
+    }
+    refusals.set(issuer, { at, more: 0 })
+    const more = last === undefined || last.more === 0 ? {} : { more: last.more }
+    audit.append({ type: 'token.refused', at, issuer, because, ...more }).done.catch(() => {})
   }
 }
 
