@@ -20,11 +20,15 @@ export interface Charge {
 
 /** Counters are forgotten when they say nothing any more; this many are looked at for it each time. */
 const swept = 2_000
+/** How many different calls of a session are watched for being repeated: the last ones. An agent can make any number. */
+const watched = 1_000
 
 export async function createCounters(store: CounterStore, clock: Clock): Promise<Counters> {
   const counters = new Map<string, Counter>(await store.load())
   const windows = new Map<string, { readonly per: AppliedLimit['limit']['per'] }>()
   const dirty = new Set<string>()
+  /** Counters of repeated calls by session, the last used at the end. */
+  const repeats = new Map<string, Set<string>>()
   let sweep = counters.keys()
 
   function take(charges: readonly Charge[]): AppliedLimit | undefined {
@@ -43,7 +47,28 @@ export async function createCounters(store: CounterStore, clock: Clock): Promise
       windows.set(applied.key, applied.limit)
       // What runs now is over after a restart: it is never written.
       if (applied.limit.measure !== 'concurrent') dirty.add(applied.key)
+      if (applied.limit.measure === 'repeats') watch(applied.key)
     }
+  }
+
+  function watch(key: string): void {
+    const session = sessionOf(key) ?? ''
+    const keys = repeats.get(session) ?? new Set()
+    repeats.set(session, keys)
+    keys.delete(key)
+    keys.add(key)
+    if (keys.size <= watched) return
+    for (const oldest of keys) return forget(oldest)
+  }
+
+  function forget(key: string): void {
+    counters.delete(key)
+    windows.delete(key)
+    dirty.add(key)
+    const session = sessionOf(key) ?? ''
+    const keys = repeats.get(session)
+    keys?.delete(key)
+    if (keys?.size === 0) repeats.delete(session)
   }
 
   function forgetSpent(isOver: (session: string) => boolean): void {
@@ -56,12 +81,10 @@ export async function createCounters(store: CounterStore, clock: Clock): Promise
       }
       const counter = counters.get(key)
       if (counter === undefined) continue
-      const session = key.startsWith('session:') ? key.split(':', 2)[1] : undefined
+      const session = sessionOf(key)
       const limit = windows.get(key) ?? perOf(key)
       if (!isSpent(limit, counter, now) && (session === undefined || !isOver(session))) continue
-      counters.delete(key)
-      windows.delete(key)
-      dirty.add(key)
+      forget(key)
     }
   }
 
@@ -80,6 +103,8 @@ export async function createCounters(store: CounterStore, clock: Clock): Promise
 
   return { read: (key) => counters.get(key), take, add, flush }
 }
+
+const sessionOf = (key: string): string | undefined => (key.startsWith('session:') ? key.split(':', 2)[1] : undefined)
 
 /** Counters of a window have its length in their key; those without one hold a plain amount. */
 const perOf = (key: string): { readonly per: AppliedLimit['limit']['per'] } => {
