@@ -60,8 +60,13 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
   const { host, port, authenticate, guarded, open, report = () => {} } = options
   const timeouts = { ...defaultTimeouts, ...options.timeouts }
   const origins = new Set(options.origins.map((origin) => origin.toLowerCase()))
-  const hosts = new Set([...options.hosts, ...(options.url === undefined ? [] : [new URL(options.url).hostname])].map(hostName))
-  for (const name of isLoopback(host) ? ['localhost', '127.0.0.1', '[::1]', hostName(host)] : [host.includes(':') ? `[${host}]` : hostName(host)]) hosts.add(name)
+  const hosts = new Set(
+    [...options.hosts, ...(options.url === undefined ? [] : [new URL(options.url).hostname])].map(hostName),
+  )
+  for (const name of isLoopback(host)
+    ? ['localhost', '127.0.0.1', '[::1]', hostName(host)]
+    : [host.includes(':') ? `[${host}]` : hostName(host)])
+    hosts.add(name)
 
   const server = createServer(
     {
@@ -80,21 +85,34 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
     else socket.destroy()
   })
   // Other protocols are not spoken here: clients that can do without them try again without.
-  server.on('upgrade', (_req: IncomingMessage, socket: Socket) => socket.end('HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
-  server.on('connect', (_req: IncomingMessage, socket: Socket) => socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
+  server.on('upgrade', (_req: IncomingMessage, socket: Socket) =>
+    socket.end('HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'),
+  )
+  server.on('connect', (_req: IncomingMessage, socket: Socket) =>
+    socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'),
+  )
 
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     res.on('error', () => {}) // The client left: whoever answers sees it in `close`.
     try {
-      if (!hosts.has(hostName(req.headers.host ?? ''))) return refuse(req, res, 403, 'wrong_host', 'this host name is not served here: add it to `listen.hosts`')
+      if (!hosts.has(hostName(req.headers.host ?? '')))
+        return refuse(req, res, 403, 'wrong_host', 'this host name is not served here: add it to `listen.hosts`')
       const { origin } = req.headers
       const isListed = origin !== undefined && origins.has(origin.toLowerCase())
-      if (origin !== undefined && !isListed && !isOwn(origin, req)) return refuse(req, res, 403, 'wrong_origin', 'pages of this origin may not send requests: add it to `listen.origins`')
+      if (origin !== undefined && !isListed && !isOwn(origin, req))
+        return refuse(
+          req,
+          res,
+          403,
+          'wrong_origin',
+          'pages of this origin may not send requests: add it to `listen.origins`',
+        )
       if (isListed) allowPages(res, origin)
       if (isListed && req.method === 'OPTIONS') return void res.writeHead(204).end()
 
       const path = pathOf(req)
-      if (path !== undefined && Object.hasOwn(open, path)) return await open[path]!(req, res)
+      const free = path !== undefined && Object.hasOwn(open, path) ? open[path] : undefined
+      if (free !== undefined) return await free(req, res)
       const handler = path !== undefined && Object.hasOwn(guarded, path) ? guarded[path] : undefined
       if (handler === undefined) return refuse(req, res, 404, 'not_found', 'there is nothing at this address')
       const session = await sessionOf(req, res)
@@ -116,21 +134,31 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
       if (Failure.from(thrown).code !== 'unauthenticated') throw thrown
     }
     // RFC 6750 §3.1: a request without a credential is told no more than where to get one.
-    const error = credential === undefined ? '' : ', error="invalid_token", error_description="unknown, or its session is over"'
-    res.setHeader('www-authenticate', `Bearer resource_metadata="${ownUrl()}/.well-known/oauth-protected-resource${pathOf(req)}"${error}`)
-    const because = credential === undefined ? 'send `Authorization: Bearer <token>`' : 'this token is unknown, or its session is over'
+    const error =
+      credential === undefined ? '' : ', error="invalid_token", error_description="unknown, or its session is over"'
+    res.setHeader(
+      'www-authenticate',
+      `Bearer resource_metadata="${ownUrl()}/.well-known/oauth-protected-resource${pathOf(req)}"${error}`,
+    )
+    const because =
+      credential === undefined
+        ? 'send `Authorization: Bearer <token>`'
+        : 'this token is unknown, or its session is over'
     refuse(req, res, 401, 'unauthenticated', because)
     return undefined
   }
 
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) =>
-      reject(new Failure('unavailable', `can’t listen on ${host}:${port} (${cause.code ?? 'unknown error'})`, { cause })),
+      reject(
+        new Failure('unavailable', `can’t listen on ${host}:${port} (${cause.code ?? 'unknown error'})`, { cause }),
+      ),
     )
     server.listen(port, host, () => resolve())
   })
   const bound = (server.address() as AddressInfo).port
-  const ownUrl = (): string => (options.url ?? `http://${host.includes(':') ? `[${host}]` : host}:${bound}`).replace(/\/$/, '')
+  const ownUrl = (): string =>
+    (options.url ?? `http://${host.includes(':') ? `[${host}]` : host}:${bound}`).replace(/\/$/, '')
 
   return {
     url: ownUrl(),
@@ -157,7 +185,10 @@ function allowPages(res: ServerResponse, origin: string): void {
   res.setHeader('access-control-allow-origin', origin)
   res.setHeader('vary', 'origin')
   res.setHeader('access-control-allow-methods', 'GET, POST, DELETE')
-  res.setHeader('access-control-allow-headers', 'authorization, content-type, accept, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, last-event-id')
+  res.setHeader(
+    'access-control-allow-headers',
+    'authorization, content-type, accept, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, last-event-id',
+  )
   res.setHeader('access-control-expose-headers', 'mcp-session-id, www-authenticate')
   res.setHeader('access-control-max-age', '600')
 }
@@ -170,10 +201,13 @@ function pathOf({ url = '' }: IncomingMessage): string | undefined {
 }
 
 /** A host without its port, in small letters. */
-const hostName = (host: string): string => /^(\[[0-9a-f:.]*\]|[^:]*)(?::\d+)?$/.exec(host.toLowerCase())?.[1] ?? host.toLowerCase()
+const hostName = (host: string): string =>
+  /^(\[[0-9a-f:.]*\]|[^:]*)(?::\d+)?$/.exec(host.toLowerCase())?.[1] ?? host.toLowerCase()
 
 /** A page that this very listener would have served. The host was looked at before. */
 const isOwn = (origin: string, req: IncomingMessage): boolean =>
-  origin.toLowerCase() === `http://${(req.headers.host ?? '').toLowerCase()}` || origin.toLowerCase() === `https://${(req.headers.host ?? '').toLowerCase()}`
+  origin.toLowerCase() === `http://${(req.headers.host ?? '').toLowerCase()}` ||
+  origin.toLowerCase() === `https://${(req.headers.host ?? '').toLowerCase()}`
 
-const isLoopback = (host: string): boolean => /^127(?:\.\d{1,3}){3}$/.test(host) || host === 'localhost' || host === '::1'
+const isLoopback = (host: string): boolean =>
+  /^127(?:\.\d{1,3}){3}$/.test(host) || host === 'localhost' || host === '::1'

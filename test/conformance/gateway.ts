@@ -17,7 +17,9 @@ export async function startGatewayFor(
   upstreamUrl: string,
 ): Promise<{ url: string; headers: Record<string, string>; close: () => Promise<void> }> {
   const asks = { elicitation: true, sampling: true, roots: true }
-  const { url, session, close } = await startGateway(policy, [mcpResource('fixture', upstreamUrl, { prefix: false, asks })])
+  const { url, session, close } = await startGateway(policy, [
+    mcpResource('fixture', upstreamUrl, { prefix: false, asks }),
+  ])
   const { token } = await session('suite')
   return { url, headers: { authorization: `Bearer ${token}` }, close }
 }

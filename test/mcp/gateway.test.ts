@@ -46,27 +46,27 @@ async function open(kind: ClientKind, resource: McpResource, answering?: Answers
 describe.each(clientKinds)('with the client %s', (kind) => {
   test('the everything server', async () => {
     const { client } = await open(kind, mcpResource('everything', everythingServer()))
-    await exerciseEverything(client, 'everything__')
+    await expect(exerciseEverything(client, 'everything__')).resolves.toBeUndefined()
   })
 
   test('the everything server asks the person and the model behind the client', async () => {
     const asks = { elicitation: true, sampling: true, roots: true }
     const { client } = await open(kind, mcpResource('everything', everythingServer(), { asks }), answers)
-    await exerciseQuestions(client, 'everything__')
+    await expect(exerciseQuestions(client, 'everything__')).resolves.toBeUndefined()
   })
 
   test('the filesystem server', async () => {
     const folder = await temporaryFolder()
     closing.push(folder.remove)
     const { client } = await open(kind, mcpResource('files', filesystemServer(folder.path)))
-    await exerciseFilesystem(client, folder.path, 'files__')
+    await expect(exerciseFilesystem(client, folder.path, 'files__')).resolves.toBeUndefined()
   })
 
   test('the memory server', async () => {
     const folder = await temporaryFolder()
     closing.push(folder.remove)
     const { client } = await open(kind, mcpResource('memory', memoryServer(join(folder.path, 'graph.json'))))
-    await exerciseMemory(client, 'memory__')
+    await expect(exerciseMemory(client, 'memory__')).resolves.toBeUndefined()
   })
 })
 
@@ -74,5 +74,9 @@ test('a program gets a minimal environment, without the token of the agent', asy
   const { client, token } = await open('v2-modern', mcpResource('everything', everythingServer()))
   const environment = await environmentOfEverything(client, 'everything__')
   expect(JSON.stringify(environment)).not.toContain(token)
-  expect(Object.keys(environment).every((name) => /^(PATH|HOME|LANG|LC_\w+|LOGNAME|SHELL|TMPDIR|TZ|USER|SALLYPORT_UPSTREAM)$/.test(name))).toBe(true)
+  expect(
+    Object.keys(environment).every((name) =>
+      /^(PATH|HOME|LANG|LC_\w+|LOGNAME|SHELL|TMPDIR|TZ|USER|SALLYPORT_UPSTREAM)$/.test(name),
+    ),
+  ).toBe(true)
 })

@@ -36,7 +36,12 @@ export async function scriptedUpstream(): Promise<ScriptedUpstream> {
   const tool = (name: string) => ({
     name,
     description: `The tool ${name}`,
-    inputSchema: { type: 'object', properties: { text: { type: 'string' } }, required: ['text'], additionalProperties: false },
+    inputSchema: {
+      type: 'object',
+      properties: { text: { type: 'string' } },
+      required: ['text'],
+      additionalProperties: false,
+    },
   })
 
   const upstream: Omit<ScriptedUpstream, 'url' | 'close'> = {
@@ -47,9 +52,13 @@ export async function scriptedUpstream(): Promise<ScriptedUpstream> {
     on: {
       'resources/list': () => ({ resources: [{ uri: 'test://one', name: 'one' }] }),
       'resources/templates/list': () => ({ resourceTemplates: [{ uriTemplate: 'test://{id}', name: 'any' }] }),
-      'resources/read': ({ params }) => ({ contents: [{ uri: params['uri'], text: `content of ${String(params['uri'])}` }] }),
+      'resources/read': ({ params }) => ({
+        contents: [{ uri: params['uri'], text: `content of ${String(params['uri'])}` }],
+      }),
       'prompts/list': () => ({ prompts: [{ name: 'greet', arguments: [{ name: 'who' }] }] }),
-      'prompts/get': ({ params }) => ({ messages: [{ role: 'user', content: { type: 'text', text: JSON.stringify(params['arguments']) } }] }),
+      'prompts/get': ({ params }) => ({
+        messages: [{ role: 'user', content: { type: 'text', text: JSON.stringify(params['arguments']) } }],
+      }),
       'completion/complete': () => ({ completion: { values: ['ann', 'anna'] } }),
     },
     notify(method, params = {}) {
@@ -63,7 +72,11 @@ export async function scriptedUpstream(): Promise<ScriptedUpstream> {
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const chunks: Buffer[] = []
     for await (const chunk of req) chunks.push(chunk as Buffer)
-    const message = JSON.parse(Buffer.concat(chunks).toString()) as { id: unknown; method: string; params: Record<string, unknown> }
+    const message = JSON.parse(Buffer.concat(chunks).toString()) as {
+      id: unknown
+      method: string
+      params: Record<string, unknown>
+    }
     const { id, method, params } = message
     const left = new AbortController()
     res.once('close', () => res.writableEnded || left.abort())
@@ -71,7 +84,9 @@ export async function scriptedUpstream(): Promise<ScriptedUpstream> {
     upstream.seen.push(seen)
     if (method === 'subscriptions/listen') {
       res.writeHead(200, { 'content-type': 'text/event-stream' })
-      res.write(`data: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged', params: {} })}\n\n`)
+      res.write(
+        `data: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged', params: {} })}\n\n`,
+      )
       listeners.set(res, id)
       res.once('close', () => listeners.delete(res))
       return

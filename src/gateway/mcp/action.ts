@@ -88,12 +88,17 @@ export const unknownResource = (uri: string, code: number): Answer =>
 
 const short = (text: string): string => (text.length <= 2_000 ? text : `${text.slice(0, 2_000)}…`)
 
-const error = (code: number, message: string, data?: JsonObject): Answer => ({ kind: 'error', error: new RpcError(code, message, data) })
+const error = (code: number, message: string, data?: JsonObject): Answer => ({
+  kind: 'error',
+  error: new RpcError(code, message, data),
+})
 
 /** A refused call of a tool: a result, because models read results and seldom see errors. */
-export const refusedTool = (shown: string, refusal: Refusal): Answer => failedTool(wordsFor(shown, refusal), metaFor(refusal))
+export const refusedTool = (shown: string, refusal: Refusal): Answer =>
+  failedTool(wordsFor(shown, refusal), metaFor(refusal))
 
-export const refusedRequest = (what: string, refusal: Refusal): Answer => error(rpc.refused, wordsFor(what, refusal), metaFor(refusal))
+export const refusedRequest = (what: string, refusal: Refusal): Answer =>
+  error(rpc.refused, wordsFor(what, refusal), metaFor(refusal))
 
 function wordsFor(what: string, { code, because, approval, retryAt }: Refusal): string {
   const again = retryAt === undefined ? '' : ` It can be tried again at ${new Date(retryAt).toISOString()}.`
@@ -122,7 +127,9 @@ function metaFor({ code, event, approval, retryAt }: Refusal): JsonObject {
   const at: JsonObject = retryAt === undefined ? {} : { retryAt: new Date(retryAt).toISOString() }
   return {
     [refusalKey]: { code, event, ...at },
-    ...(approval === undefined ? {} : { [approvalKey]: { id: approval.id, expiresAt: new Date(approval.expiresAt).toISOString() } }),
+    ...(approval === undefined
+      ? {}
+      : { [approvalKey]: { id: approval.id, expiresAt: new Date(approval.expiresAt).toISOString() } }),
   }
 }
 
@@ -135,4 +142,6 @@ export function ownMeta(meta: Json | undefined): JsonObject | undefined {
 
 /** A prefix whose second label is `modelcontextprotocol` or `mcp` is the protocol's; `dev.sallyport/` is ours. */
 const isReserved = (key: string): boolean =>
-  key.startsWith('dev.sallyport/') || /^(?:[^/]*\.)?(?:modelcontextprotocol|mcp)(?:\.[^/]*)?\//.test(key) || key === 'progressToken'
+  key.startsWith('dev.sallyport/') ||
+  /^(?:[^/]*\.)?(?:modelcontextprotocol|mcp)(?:\.[^/]*)?\//.test(key) ||
+  key === 'progressToken'

@@ -24,13 +24,16 @@ async function open(hold = { withProgress: 5_000, without: 50 }) {
   const upstream = await scriptedUpstream()
   closing.push(upstream.close)
   const tools = toolSettings({ echo: 'read', act: 'write' })
-  const gateway = await startGateway(policy, [mcpResource('desk', upstream.url, { tools })], { gateway: { settings: { hold } } })
+  const gateway = await startGateway(policy, [mcpResource('desk', upstream.url, { tools })], {
+    gateway: { settings: { hold } },
+  })
   closing.push(gateway.close)
   const { id, token } = await gateway.session('clerk')
   return { upstream, gateway, session: id, at: { url: gateway.url, token } }
 }
 
-const pending = (gateway: Awaited<ReturnType<typeof open>>['gateway']) => gateway.approvals.list({ states: ['pending'] })
+const pending = (gateway: Awaited<ReturnType<typeof open>>['gateway']) =>
+  gateway.approvals.list({ states: ['pending'] })
 
 async function firstPending(gateway: Awaited<ReturnType<typeof open>>['gateway']) {
   for (;;) {
@@ -67,7 +70,10 @@ test('promise 5: the identical call is carried out once after approval; other ar
   const done = await ask(at, 'tools/call', act)
   expect(done.answer.result).toMatchObject({ content: [{ text: 'echo: pay' }] })
   const again = await ask(at, 'tools/call', act)
-  expect(again.answer.result).toMatchObject({ isError: true, _meta: { 'dev.sallyport/refusal': { code: 'approval_pending' } } })
+  expect(again.answer.result).toMatchObject({
+    isError: true,
+    _meta: { 'dev.sallyport/refusal': { code: 'approval_pending' } },
+  })
   expect(upstream.calls()).toHaveLength(1)
 })
 
@@ -77,12 +83,17 @@ test('a client that asks to be told is shown progress at once, strictly rising, 
     const { progressToken } = params['_meta'] as { progressToken: string }
     res.writeHead(200, { 'content-type': 'text/event-stream' })
     for (const progress of [0, 1, 1, 2])
-      res.write(`data: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken, progress, total: 2 } })}\n\n`)
+      res.write(
+        `data: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken, progress, total: 2 } })}\n\n`,
+      )
     res.end(`data: ${JSON.stringify({ jsonrpc: '2.0', id, result: { resultType: 'complete', content: [] } })}\n\n`)
     return undefined
   }
   const seen: Message[] = []
-  const calling = ask(at, 'tools/call', act, { meta: { progressToken: 'mine' }, onMessage: (message) => seen.push(message) })
+  const calling = ask(at, 'tools/call', act, {
+    meta: { progressToken: 'mine' },
+    onMessage: (message) => seen.push(message),
+  })
   const approval = await firstPending(gateway)
   await expect.poll(() => seen.length).toBeGreaterThan(0)
   expect(seen[0]!.params).toMatchObject({ progressToken: 'mine', message: expect.stringContaining(approval.id) })
@@ -100,7 +111,10 @@ test('a denial is a result with the reason', async () => {
   const calling = ask(at, 'tools/call', act)
   await gateway.approvals.answer((await firstPending(gateway)).id, anna, 'deny', 'not today')
   const { answer } = await calling
-  expect(answer.result).toMatchObject({ isError: true, _meta: { 'dev.sallyport/refusal': { code: 'approval_denied' } } })
+  expect(answer.result).toMatchObject({
+    isError: true,
+    _meta: { 'dev.sallyport/refusal': { code: 'approval_denied' } },
+  })
   expect(answer.result!['content'][0].text).toContain('not today')
   expect(upstream.calls()).toHaveLength(0)
 })
@@ -133,7 +147,8 @@ test('waiting for an approval: pending, then approved; of another session, or ma
   const { gateway, at } = await open()
   await ask(at, 'tools/call', act)
   const { id } = (await pending(gateway))[0]!
-  const wait = (given: string, from = at) => ask(from, 'tools/call', { name: 'sallyport__await_approval', arguments: { id: given } })
+  const wait = (given: string, from = at) =>
+    ask(from, 'tools/call', { name: 'sallyport__await_approval', arguments: { id: given } })
   expect((await wait(id)).answer.result!['content'][0].text).toContain('still pending')
 
   const other = { url: at.url, token: (await gateway.session('other')).token }

@@ -31,20 +31,27 @@ export async function awaited(
 ): Promise<{ readonly text: string; readonly isError: boolean } | undefined> {
   const known = await approvals.get(id)
   if (known?.chain.at(-1)?.session !== session) return undefined
-  if (known.state !== 'pending') return { text: await outcome(approvals, known), isError: known.state !== 'approved' && known.state !== 'used' }
+  if (known.state !== 'pending')
+    return { text: await outcome(approvals, known), isError: known.state !== 'approved' && known.state !== 'used' }
   const stop = hold.waiting?.(known)
   const enough = new AbortController()
   const timer = setTimeout(() => enough.abort(), hold.most)
   try {
     const answered = await approvals.settled(id, AbortSignal.any([signal, enough.signal]))
-    return { text: await outcome(approvals, answered), isError: answered.state === 'denied' || answered.state === 'expired' || answered.state === 'void' }
+    return {
+      text: await outcome(approvals, answered),
+      isError: answered.state === 'denied' || answered.state === 'expired' || answered.state === 'void',
+    }
   } finally {
     clearTimeout(timer)
     stop?.()
   }
 }
 
-async function outcome(approvals: Pick<Approvals, 'get'>, { id, state, note, expiresAt, replacedBy }: Approval): Promise<string> {
+async function outcome(
+  approvals: Pick<Approvals, 'get'>,
+  { id, state, note, expiresAt, replacedBy }: Approval,
+): Promise<string> {
   const why = note === undefined ? '' : ` (${note})`
   switch (state) {
     case 'pending':

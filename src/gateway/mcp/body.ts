@@ -1,13 +1,18 @@
 import type { IncomingMessage } from 'node:http'
 import { Failure } from '../../core/failure.ts'
 
+/** The type of a request's body, without its parameters. */
+export const mediaTypeOf = ({ headers }: IncomingMessage): string =>
+  (headers['content-type'] ?? '').replace(/;.*$/s, '').trim().toLowerCase()
+
 /**
  * The body of a request. Fails with `too_large` as soon as it is known to be longer than `most` bytes, `invalid` when
  * it is encoded, `cancelled` when the client leaves before its end.
  */
 export async function readBody(req: IncomingMessage, most: number): Promise<Buffer> {
   const encoding = req.headers['content-encoding']
-  if (encoding !== undefined && encoding !== 'identity') throw new Failure('invalid', 'the body has to be sent as it is, without `Content-Encoding`')
+  if (encoding !== undefined && encoding !== 'identity')
+    throw new Failure('invalid', 'the body has to be sent as it is, without `Content-Encoding`')
   if (Number(req.headers['content-length'] ?? 0) > most) throw tooLarge(most)
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
@@ -27,7 +32,7 @@ export async function readBody(req: IncomingMessage, most: number): Promise<Buff
     req.once('close', cutOff)
     req.once('end', () => {
       req.off('close', cutOff) // It closes after its end, too.
-      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+      resolve(Buffer.concat(chunks))
     })
   })
 }

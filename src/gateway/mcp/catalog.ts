@@ -40,11 +40,16 @@ export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): 
     if (known?.revision === revision) return known.catalog
 
     await Promise.all(all.map(({ tried }) => tried))
-    const offered = await Promise.all(all.map((upstream) => upstream.offered({ key, capabilities: upstream.allowed(capabilities) })))
+    const offered = await Promise.all(
+      all.map((upstream) => upstream.offered({ key, capabilities: upstream.allowed(capabilities) })),
+    )
     const addresses = new Map<string, Upstream>()
-    for (const [position, { resources }] of offered.entries())
-      for (const { resource, shown } of resources) if (!resource.prefix && !addresses.has(shown)) addresses.set(shown, all[position]!)
-    const plain = all.filter(({ resource }) => !resource.prefix)
+    const [sole, ...others] = all.filter(({ resource }) => !resource.prefix)
+    for (const { resources } of offered)
+      for (const { resource, shown } of resources) {
+        const upstream = upstreams().get(resource.alias)
+        if (!resource.prefix && upstream !== undefined && !addresses.has(shown)) addresses.set(shown, upstream)
+      }
 
     const catalog: Catalog = {
       tools: byName(offered.flatMap(({ tools }) => tools)),
@@ -57,12 +62,13 @@ export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): 
         const origin = originOfUri(uri)
         const named = origin === undefined ? undefined : upstreams().get(origin.alias)
         if (origin !== undefined && named?.resource.prefix === true) return { upstream: named, uri: origin.uri }
-        return plain.length === 1 ? { upstream: plain[0]!, uri } : undefined
+        return sole !== undefined && others.length === 0 ? { upstream: sole, uri } : undefined
       },
     }
     if (kept.size >= mostKept) kept.clear()
     // What changed while this was read is read again next time.
-    if (revision === all.map(({ resource: { alias }, revision: at }) => `${alias} ${at}`).join()) kept.set(kind, { revision, catalog })
+    if (revision === all.map(({ resource: { alias }, revision: at }) => `${alias} ${at}`).join())
+      kept.set(kind, { revision, catalog })
     return catalog
   }
 

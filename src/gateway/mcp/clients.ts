@@ -6,7 +6,7 @@ import type { Clock } from '../../guard/clock.ts'
 import { randomId } from '../../guard/digest.ts'
 import { eventText, streamHeaders } from './reply.ts'
 import type { Reply } from './reply.ts'
-import { isObject, rpc, RpcError } from './wire.ts'
+import { rpc, RpcError } from './wire.ts'
 import type { Capabilities, Question, RequestId, RpcResponse } from './wire.ts'
 
 /**
@@ -90,12 +90,18 @@ export function createLegacyClients(clock: Clock, onEnd: (client: LegacyClient) 
       },
       say: (message) => write(eventText(JSON.stringify({ jsonrpc: '2.0', ...message }))),
       ask(reply, { method, params }, signal) {
-        if (asked.size >= mostQuestions) return Promise.reject(new Failure('limited', 'too many questions wait for an answer'))
-        if (!reply.canStream) return Promise.reject(new Failure('unavailable', 'the client takes no stream, so it can’t be asked'))
+        if (asked.size >= mostQuestions)
+          return Promise.reject(new Failure('limited', 'too many questions wait for an answer'))
+        if (!reply.canStream)
+          return Promise.reject(new Failure('unavailable', 'the client takes no stream, so it can’t be asked'))
         const question = `sp-${++serial}`
         return new Promise<JsonObject>((resolve, reject) => {
-          const cut = (): void => done(() => reject(new Failure('cancelled', 'the call ended before the client answered')))
-          const timer = setTimeout(() => done(() => reject(new Failure('cancelled', 'the client did not answer in time'))), answerWithin)
+          const cut = (): void =>
+            done(() => reject(new Failure('cancelled', 'the call ended before the client answered')))
+          const timer = setTimeout(
+            () => done(() => reject(new Failure('cancelled', 'the client did not answer in time'))),
+            answerWithin,
+          )
           const done = (finish: () => void): void => {
             asked.delete(question)
             clearTimeout(timer)
@@ -105,7 +111,9 @@ export function createLegacyClients(clock: Clock, onEnd: (client: LegacyClient) 
           if (signal.aborted) return cut()
           signal.addEventListener('abort', cut, { once: true })
           asked.set(question, ({ result }) =>
-            done(() => (result === undefined ? reject(new Failure('cancelled', 'the client refused to answer')) : resolve(result))),
+            done(() =>
+              result === undefined ? reject(new Failure('cancelled', 'the client refused to answer')) : resolve(result),
+            ),
           )
           reply.say({ id: question, method, params: forLegacy(method, params) })
         })
@@ -115,7 +123,8 @@ export function createLegacyClients(clock: Clock, onEnd: (client: LegacyClient) 
     const close = (): void => {
       clearInterval(beat)
       stream?.end()
-      for (const controller of client.inFlight.values()) controller.abort(new Failure('cancelled', 'the session was ended'))
+      for (const controller of client.inFlight.values())
+        controller.abort(new Failure('cancelled', 'the session was ended'))
     }
     clients.set(id, { client, close, usedAt: clock() })
     return client
@@ -153,7 +162,7 @@ export function createLegacyClients(clock: Clock, onEnd: (client: LegacyClient) 
     },
     end,
     forget(owner) {
-      for (const { client } of [...clients.values()]) if (client.owner === owner) end(client)
+      for (const { client } of clients.values()) if (client.owner === owner) end(client)
     },
     *all() {
       for (const { client } of clients.values()) yield client
@@ -171,14 +180,20 @@ const levels = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'aler
 
 /** Fails with an `RpcError` for what is no level. */
 export function levelOf(value: unknown): string {
-  if (typeof value !== 'string' || !levels.includes(value)) throw new RpcError(rpc.params, `expected a level: ${levels.join(', ')}`)
+  if (typeof value !== 'string' || !levels.includes(value))
+    throw new RpcError(rpc.params, `expected a level: ${levels.join(', ')}`)
   return value
 }
 
 /** A log message of an upstream as a client that asked for a level gets it; undefined where it is below that. */
 export function logFor(level: string | undefined, params: JsonObject): JsonObject | undefined {
   const given = params['level']
-  if (level === undefined || typeof given !== 'string' || levels.indexOf(given) < levels.indexOf(level)) return undefined
+  if (level === undefined || typeof given !== 'string' || levels.indexOf(given) < levels.indexOf(level))
+    return undefined
   const { data, logger } = params
-  return { level: given, ...(typeof logger === 'string' ? { logger: logger.slice(0, 200) } : {}), data: isObject(data) || data !== undefined ? data! : null }
+  return {
+    level: given,
+    ...(typeof logger === 'string' ? { logger: logger.slice(0, 200) } : {}),
+    data: data ?? null,
+  }
 }

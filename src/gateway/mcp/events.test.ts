@@ -13,7 +13,13 @@ function read(bytes: Uint8Array, cuts: readonly number[] = [], most = 1_000): st
 const bytes = (text: string): Uint8Array => Buffer.from(text)
 
 test('events are their data, whatever stands beside it', () => {
-  expect(read(bytes('event: message\nid: 7\ndata: one\n\n: comment\nretry: 5\n\ndata:two\r\ndata: three\r\n\r\ndata\n\ndatab: no\n\n'))).toEqual(['one', 'two\nthree', ''])
+  expect(
+    read(
+      bytes(
+        'event: message\nid: 7\ndata: one\n\n: comment\nretry: 5\n\ndata:two\r\ndata: three\r\n\r\ndata\n\ndatab: no\n\n',
+      ),
+    ),
+  ).toEqual(['one', 'two\nthree', ''])
 })
 
 test('an event that was not ended is none', () => {
@@ -23,10 +29,15 @@ test('an event that was not ended is none', () => {
 test('where the bytes are cut does not matter', () => {
   const line = fc.string({ unit: 'grapheme' }).map((text) => text.replaceAll(/[\r\n]/g, ' ').replace(/^ /, '.'))
   fc.assert(
-    fc.property(fc.array(line, { minLength: 1, maxLength: 5 }), fc.constantFrom('\n', '\r\n', '\r'), fc.array(fc.nat(), { maxLength: 20 }), (lines, end, cuts) => {
-      const whole = bytes(lines.map((text) => `data: ${text}${end}${end}`).join('') + end)
-      expect(read(whole, cuts, 100_000)).toEqual(lines.map((text) => text.toWellFormed()))
-    }),
+    fc.property(
+      fc.array(line, { minLength: 1, maxLength: 5 }),
+      fc.constantFrom('\n', '\r\n', '\r'),
+      fc.array(fc.nat(), { maxLength: 20 }),
+      (lines, end, cuts) => {
+        const whole = bytes(lines.map((text) => `data: ${text}${end}${end}`).join('') + end)
+        expect(read(whole, cuts, 100_000)).toEqual(lines.map((text) => text.toWellFormed()))
+      },
+    ),
   )
 })
 

@@ -6,7 +6,10 @@ import { Failure } from '../../core/failure.ts'
  *
  * Give it the bytes as they come. Fails with `too_large` when one event or one line is longer than `most` bytes.
  */
-export function createEventReader(most: number, onData: (data: string, bytes: number) => void): (chunk: Uint8Array) => void {
+export function createEventReader(
+  most: number,
+  onData: (data: string, bytes: number) => void,
+): (chunk: Uint8Array) => void {
   const decoder = new StringDecoder('utf8')
   let rest = ''
   let data: string[] = []

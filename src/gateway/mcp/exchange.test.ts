@@ -18,7 +18,12 @@ agents:
 `
 const echo = { name: 'desk__echo', arguments: { text: 'hello' } }
 const elicitation = { capabilities: { elicitation: {} } }
-const question = { name: { method: 'elicitation/create', params: { message: 'Who?', requestedSchema: { type: 'object', properties: {} } } } }
+const question = {
+  name: {
+    method: 'elicitation/create',
+    params: { message: 'Who?', requestedSchema: { type: 'object', properties: {} } },
+  },
+}
 const answered = { name: { action: 'accept', content: { name: 'Ada' } } }
 
 const closing: (() => Promise<unknown>)[] = []
@@ -29,12 +34,15 @@ afterEach(async () => {
 async function open(more: Partial<McpResource> = {}) {
   const upstream = await scriptedUpstream()
   closing.push(upstream.close)
-  const gateway = await startGateway(policy, [mcpResource('desk', upstream.url, more)], { gateway: { settings: { hold: { withProgress: 3_000, without: 3_000 } } } })
+  const gateway = await startGateway(policy, [mcpResource('desk', upstream.url, more)], {
+    gateway: { settings: { hold: { withProgress: 3_000, without: 3_000 } } },
+  })
   closing.push(gateway.close)
   const as = async (agent: string) => ({ ...(await gateway.session(agent)), url: gateway.url })
   upstream.onCall = ({ params }: Seen) => {
     const { inputResponses, requestState } = params as { inputResponses?: typeof answered; requestState?: string }
-    if (inputResponses?.name === undefined) return { resultType: 'input_required', inputRequests: question, requestState: 'upstream’s own' }
+    if (inputResponses?.name === undefined)
+      return { resultType: 'input_required', inputRequests: question, requestState: 'upstream’s own' }
     return text(`${requestState}: ${inputResponses.name.content.name}`)
   }
   return { upstream, gateway, as, at: await as('clerk') }
@@ -75,7 +83,11 @@ describe('a question of a modern server', () => {
     const calling = ask(asker, 'tools/call', echo, elicitation)
     await expect.poll(() => gateway.approvals.list({ states: ['pending'] }).then(({ length }) => length)).toBe(1)
     const [approval] = await gateway.approvals.list({ states: ['pending'] })
-    await gateway.approvals.answer(approval!.id, { kind: 'person', name: 'anna', roles: ['approver'], teams: [] }, 'approve')
+    await gateway.approvals.answer(
+      approval!.id,
+      { kind: 'person', name: 'anna', roles: ['approver'], teams: [] },
+      'approve',
+    )
     const { requestState } = (await calling).answer.result as { requestState: string }
     const second = await ask(asker, 'tools/call', { ...echo, inputResponses: answered, requestState }, elicitation)
     expect(second.answer.result).toMatchObject({ content: [{ text: 'upstream’s own: Ada' }] })
@@ -85,14 +97,20 @@ describe('a question of a modern server', () => {
 
   test('that its operator forbids, or that the client can’t answer, is not passed on', async () => {
     const { upstream, at } = await open()
-    upstream.onCall = () => ({ resultType: 'input_required', inputRequests: { a: { method: 'sampling/createMessage', params: {} } } })
+    upstream.onCall = () => ({
+      resultType: 'input_required',
+      inputRequests: { a: { method: 'sampling/createMessage', params: {} } },
+    })
     const forbidden = await ask(at, 'tools/call', echo, { capabilities: { sampling: {}, elicitation: {} } })
     expect(forbidden.answer.result).toMatchObject({ isError: true })
     expect(JSON.stringify(upstream.calls()[0]!.params['_meta'])).not.toContain('sampling')
 
     upstream.onCall = () => ({ resultType: 'input_required', inputRequests: question })
     const unable = await ask(at, 'tools/call', echo)
-    expect([unable.status, unable.answer.error]).toMatchObject([400, { code: -32021, data: { requiredCapabilities: { elicitation: {} } } }])
+    expect([unable.status, unable.answer.error]).toMatchObject([
+      400,
+      { code: -32021, data: { requiredCapabilities: { elicitation: {} } } },
+    ])
   })
 
   test('asked without end is cut off', async () => {
@@ -113,7 +131,8 @@ describe('promise 9: the state of an exchange', () => {
     const world = await open()
     const first = await ask(world.at, 'tools/call', echo, elicitation)
     const { requestState } = first.answer.result as { requestState: string }
-    const resume = (params: object = {}, who = world.at) => ask(who, 'tools/call', { ...echo, inputResponses: answered, requestState, ...params }, elicitation)
+    const resume = (params: object = {}, who = world.at) =>
+      ask(who, 'tools/call', { ...echo, inputResponses: answered, requestState, ...params }, elicitation)
     return { ...world, requestState, resume }
   }
 
@@ -129,14 +148,25 @@ describe('promise 9: the state of an exchange', () => {
     const { at, requestState, resume, upstream } = await suspended()
     expect((await resume({ arguments: { text: 'other' } })).answer.error).toMatchObject({ code: -32602 })
     expect((await resume({ name: 'desk__act' })).answer.error).toMatchObject({ code: -32602 })
-    expect((await ask(at, 'prompts/get', { name: 'desk__greet', requestState, inputResponses: {} }, elicitation)).answer.error).toMatchObject({ code: -32602 })
+    expect(
+      (await ask(at, 'prompts/get', { name: 'desk__greet', requestState, inputResponses: {} }, elicitation)).answer
+        .error,
+    ).toMatchObject({ code: -32602 })
     expect(upstream.calls()).toHaveLength(1)
   })
 
   test('is used once, and can’t be made up', async () => {
     const { requestState, resume, upstream } = await suspended()
     const [id, seal] = requestState.split('.')
-    for (const made of ['', 'x', '.', `${requestState}-TAMPERED`, `${id}.${'A'.repeat(seal!.length)}`, `${id}.é${seal!.slice(1)}`, 'a'.repeat(2_000)])
+    for (const made of [
+      '',
+      'x',
+      '.',
+      `${requestState}-TAMPERED`,
+      `${id}.${'A'.repeat(seal!.length)}`,
+      `${id}.é${seal!.slice(1)}`,
+      'a'.repeat(2_000),
+    ])
       expect((await resume({ requestState: made })).answer.error, made).toMatchObject({ code: -32602 })
     expect((await resume()).answer.result).toBeDefined()
     expect((await resume()).answer.error).toMatchObject({ code: -32602 })
@@ -160,7 +190,9 @@ describe('promise 9: the state of an exchange', () => {
 test('malformed answers to questions are refused', async () => {
   const { at } = await open()
   for (const inputResponses of [null, [], 'x', { name: 12_345 }, { name: null }])
-    expect((await ask(at, 'tools/call', { ...echo, inputResponses }, elicitation)).answer.error).toMatchObject({ code: -32602 })
+    expect((await ask(at, 'tools/call', { ...echo, inputResponses }, elicitation)).answer.error).toMatchObject({
+      code: -32602,
+    })
 })
 
 test('promise 9: questions of a program reach the client of the call, never another', { timeout: 30_000 }, async () => {
@@ -170,12 +202,16 @@ test('promise 9: questions of a program reach the client of the call, never anot
     ['Ada', 'Bob'].map(async (name, position) => {
       const { token } = await gateway.session(position === 0 ? 'clerk' : 'other')
       const asked: string[] = []
-      const client = await connect(position === 0 ? 'v2-modern' : 'v1', { url: gateway.url, token }, {
-        elicit: (message) => {
-          asked.push(message)
-          return { action: 'accept', content: { name } }
+      const client = await connect(
+        position === 0 ? 'v2-modern' : 'v1',
+        { url: gateway.url, token },
+        {
+          elicit: (message) => {
+            asked.push(message)
+            return { action: 'accept', content: { name } }
+          },
         },
-      })
+      )
       closing.push(client.close)
       await client.listTools()
       return { name, asked, client }

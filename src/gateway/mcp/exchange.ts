@@ -56,7 +56,9 @@ export function createExchanges(): Exchanges {
   const waiting = new Map<string, Waiting>()
 
   const seal = (id: string, { session, method, digest }: Belonging): string =>
-    createHmac('sha256', key).update(JSON.stringify([id, session, method, digest])).digest('base64url')
+    createHmac('sha256', key)
+      .update(JSON.stringify([id, session, method, digest]))
+      .digest('base64url')
 
   function begin(belonging: () => Belonging, first: Reply): Exchange {
     const over = new AbortController()
@@ -96,7 +98,11 @@ export function createExchanges(): Exchanges {
         // It is the end of this round alone: the client is not gone when this answer closes.
         reply.left.removeEventListener('abort', leave)
         if (!reply.isOpen) return each.giveUp('the client left')
-        reply.answer({ resultType: 'input_required', inputRequests: questions as unknown as JsonObject, requestState: `${id}.${seal(id, of)}` })
+        reply.answer({
+          resultType: 'input_required',
+          inputRequests: questions as unknown as JsonObject,
+          requestState: `${id}.${seal(id, of)}`,
+        })
       })
     }
 
@@ -109,7 +115,10 @@ export function createExchanges(): Exchanges {
     const isOurs = more.length === 0 && sealed.length === wanted.length && timingSafeEqual(sealed, wanted)
     const known = isOurs ? waiting.get(id) : undefined
     if (known === undefined)
-      throw new RpcError(rpc.params, 'this requestState is not valid here, was used, or is too old: send the request anew, without it')
+      throw new RpcError(
+        rpc.params,
+        'this requestState is not valid here, was used, or is too old: send the request anew, without it',
+      )
     known.goOn(responses, reply)
   }
 
@@ -117,7 +126,7 @@ export function createExchanges(): Exchanges {
     begin,
     resume,
     forget(session) {
-      for (const each of [...waiting.values()]) if (each.of.session === session) each.giveUp('the session is over')
+      for (const each of waiting.values()) if (each.of.session === session) each.giveUp('the session is over')
     },
   }
 }
@@ -126,6 +135,9 @@ export function createExchanges(): Exchanges {
 export function responsesOf(given: unknown): Responses | undefined {
   if (given === undefined) return undefined
   if (!isObject(given) || Object.keys(given).length > mostResponses || !Object.values(given).every(isObject))
-    throw new RpcError(rpc.params, `\`inputResponses\` has to be an object of at most ${mostResponses} answers, each an object`)
+    throw new RpcError(
+      rpc.params,
+      `\`inputResponses\` has to be an object of at most ${mostResponses} answers, each an object`,
+    )
   return given as Responses
 }

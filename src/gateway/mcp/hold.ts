@@ -35,4 +35,6 @@ export const waitingFor = ({ ask, expiresAt, id }: Approval, now: number): strin
   `waiting for approval by ${ask.needs.map(needInWords).join(' and ')} (${id}, ${minutes(expiresAt - now)} left)`
 
 const minutes = (milliseconds: number): string =>
-  milliseconds < 90_000 ? `${Math.max(0, Math.round(milliseconds / 1000))} s` : `${Math.round(milliseconds / 60_000)} min`
+  milliseconds < 90_000
+    ? `${Math.max(0, Math.round(milliseconds / 1000))} s`
+    : `${Math.round(milliseconds / 60_000)} min`

@@ -94,9 +94,19 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     return headers
   }
 
-  async function post(message: JsonObject, signal: AbortSignal, more?: Readonly<Record<string, string>>): Promise<Dispatcher.ResponseData> {
+  async function post(
+    message: JsonObject,
+    signal: AbortSignal,
+    more?: Readonly<Record<string, string>>,
+  ): Promise<Dispatcher.ResponseData> {
     try {
-      return await pool.request({ method: 'POST', path, headers: headersFor(message, more), body: JSON.stringify(message), signal })
+      return await pool.request({
+        method: 'POST',
+        path,
+        headers: headersFor(message, more),
+        body: JSON.stringify(message),
+        signal,
+      })
     } catch (thrown) {
       throw failureOf(thrown, signal)
     }
@@ -123,7 +133,12 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
    * signal of its own, which is twice the work.) `onCut` is told when the caller left or the time was over.
    */
   function exchange(message: JsonObject, id: string, each: UpstreamCall, onCut: () => void): Promise<Answered> {
-    const request = { method: 'POST', path, headers: headersFor(message, each.headers), body: JSON.stringify(message) } as const
+    const request = {
+      method: 'POST',
+      path,
+      headers: headersFor(message, each.headers),
+      body: JSON.stringify(message),
+    } as const
     return new Promise((resolve, reject) => {
       let controller: Dispatcher.DispatchController | undefined
       let answer: Reading | undefined
@@ -136,7 +151,11 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
         onCut()
       })
       const cut = (): void => {
-        fail(each.signal.reason instanceof Failure ? each.signal.reason : new Failure('cancelled', 'the call was cancelled'))
+        fail(
+          each.signal.reason instanceof Failure
+            ? each.signal.reason
+            : new Failure('cancelled', 'the call was cancelled'),
+        )
         if (!isClosed) onCut()
       }
 
@@ -148,9 +167,10 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
         running.delete(cut)
         settle()
       }
-      function fail(failure: unknown): void {
+      function fail(thrown: unknown): void {
+        const failure = asError(thrown)
         finish(() => reject(failure))
-        controller?.abort(failure as Error)
+        controller?.abort(failure)
       }
       /** What is still to come matters to nobody; if it is little, the connection can be used again. */
       function leave(settle: () => void): void {
@@ -162,13 +182,13 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
           try {
             resolve({ ...settled(response, bytes), headers })
           } catch (thrown) {
-            reject(thrown)
+            reject(asError(thrown))
           }
         }
       }
 
       function readingOf(status: number, headers: IncomingHttpHeaders): Reading | undefined {
-        const type = String(headers['content-type'] ?? '').toLowerCase()
+        const type = (headers['content-type'] ?? '').toLowerCase()
         if (status === 404 && session !== undefined) {
           fail(new Failure('unavailable', 'the server forgot the session'))
           lost('the server forgot the session')
@@ -190,7 +210,7 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
             chunks.push(chunk)
           },
           end() {
-            const response = read(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks), each.most)
+            const response = read(Buffer.concat(chunks), each.most)
             const isAnswer =
               response?.kind === 'response' && (response.error !== undefined || (response.id === id && status === 200))
             if (!isAnswer)
@@ -222,40 +242,44 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
       each.signal.addEventListener('abort', cut, { once: true })
       running.add(cut)
       pool.dispatch(request, {
-          onRequestStart(given) {
-            controller = given
-            if (isOver) given.abort(new Failure('cancelled', 'the call was cancelled'))
-          },
-          onResponseStart(_controller, status, headers) {
-            if (status >= 200) answer = readingOf(status, headers)
-          },
-          onResponseData(given, chunk) {
-            if (isOver) {
-              surplus += chunk.length
-              if (surplus > mostSurplus) given.abort(new Failure('too_large', 'the server sent more than its answer'))
-              return
-            }
-            try {
-              answer?.take(chunk)
-            } catch (thrown) {
-              fail(thrown)
-            }
-          },
-          onResponseEnd() {
-            controller = undefined
-            clearTimeout(lingering)
-            if (isOver) return
-            try {
-              answer?.end()
-            } catch (thrown) {
-              fail(thrown)
-            }
-          },
-          onResponseError(_controller, thrown) {
-            controller = undefined
-            clearTimeout(lingering)
-            fail(thrown instanceof Failure ? thrown : new Failure('unavailable', 'the server can’t be reached', { cause: thrown }))
-          },
+        onRequestStart(given) {
+          controller = given
+          if (isOver) given.abort(new Failure('cancelled', 'the call was cancelled'))
+        },
+        onResponseStart(_controller, status, headers) {
+          if (status >= 200) answer = readingOf(status, headers)
+        },
+        onResponseData(given, chunk) {
+          if (isOver) {
+            surplus += chunk.length
+            if (surplus > mostSurplus) given.abort(new Failure('too_large', 'the server sent more than its answer'))
+            return
+          }
+          try {
+            answer?.take(chunk)
+          } catch (thrown) {
+            fail(thrown)
+          }
+        },
+        onResponseEnd() {
+          controller = undefined
+          clearTimeout(lingering)
+          if (isOver) return
+          try {
+            answer?.end()
+          } catch (thrown) {
+            fail(thrown)
+          }
+        },
+        onResponseError(_controller, thrown) {
+          controller = undefined
+          clearTimeout(lingering)
+          fail(
+            thrown instanceof Failure
+              ? thrown
+              : new Failure('unavailable', 'the server can’t be reached', { cause: thrown }),
+          )
+        },
       })
     })
   }
@@ -272,7 +296,13 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     else notice(method, params)
   }
 
-  function answerQuestion(id: string | number, method: string, params: JsonObject, each: UpstreamCall | undefined, deadline?: Deadline): void {
+  function answerQuestion(
+    id: string | number,
+    method: string,
+    params: JsonObject,
+    each: UpstreamCall | undefined,
+    deadline?: Deadline,
+  ): void {
     if (version === modernVersion) return // Its servers may not ask in this way: the answer would have nowhere to go.
     if (method === 'ping') return send({ id, result: {} })
     const ask = each?.ask
@@ -290,7 +320,8 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     if (method === 'notifications/tools/list_changed') events.changed('tools')
     else if (method === 'notifications/prompts/list_changed') events.changed('prompts')
     else if (method === 'notifications/resources/list_changed') events.changed('resources')
-    else if (method === 'notifications/resources/updated' && typeof params['uri'] === 'string') events.updated(params['uri'])
+    else if (method === 'notifications/resources/updated' && typeof params['uri'] === 'string')
+      events.updated(params['uri'])
   }
 
   function lost(because: string): void {
@@ -304,7 +335,12 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
     const wasOpen = !closing.signal.aborted
     if (wasOpen && session !== undefined && !isClosed)
       await pool
-        .request({ method: 'DELETE', path, headers: { ...target.headers(), 'mcp-session-id': session, 'mcp-protocol-version': version }, signal: AbortSignal.timeout(1_000) })
+        .request({
+          method: 'DELETE',
+          path,
+          headers: { ...target.headers(), 'mcp-session-id': session, 'mcp-protocol-version': version },
+          signal: AbortSignal.timeout(1_000),
+        })
         .then(({ body }) => body.dump())
         .catch(() => {})
     isClosed = true
@@ -369,7 +405,10 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
       resourcesListChanged: true,
       ...(watched.length === 0 ? {} : { resourceSubscriptions: [...watched] }),
     }
-    return post({ jsonrpc: '2.0', id, method: 'subscriptions/listen', params: { notifications, _meta: envelope({}) } }, signal)
+    return post(
+      { jsonrpc: '2.0', id, method: 'subscriptions/listen', params: { notifications, _meta: envelope({}) } },
+      signal,
+    )
   }
 
   const listenLegacy = (signal: AbortSignal): Promise<Dispatcher.ResponseData> =>
@@ -401,21 +440,34 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
           return { era: 'modern', offers: offersOf(result), instructions: instructionsOf(result) }
       } catch (thrown) {
         // Anything that answers at all may be a legacy server; one that can't be reached is not tried twice.
-        if (era === 'modern' || (thrown instanceof Failure && thrown.code === 'unavailable' && !/HTTP status/.test(thrown.message)))
+        if (
+          era === 'modern' ||
+          (thrown instanceof Failure && thrown.code === 'unavailable' && !/HTTP status/.test(thrown.message))
+        )
           throw unavailable(thrown)
       }
       if (era === 'modern') throw new Failure('unavailable', `the server does not speak ${modernVersion}`)
     }
-    version = legacyVersions[0]!
+    version = legacyVersions[0]
     const id = fresh()
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(connectWithin)])
     const params = { protocolVersion: version, capabilities: capabilities as JsonObject, clientInfo: identity }
-    const each = { method: 'initialize', params, signal: never, timeout: connectWithin, most: mostOfHello, capabilities: {} }
-    const { result, headers } = await exchange({ jsonrpc: '2.0', id, method: 'initialize', params }, id, each, () => {}).catch(
-      (thrown: unknown) => {
-        throw unavailable(thrown)
-      },
-    )
+    const each = {
+      method: 'initialize',
+      params,
+      signal: never,
+      timeout: connectWithin,
+      most: mostOfHello,
+      capabilities: {},
+    }
+    const { result, headers } = await exchange(
+      { jsonrpc: '2.0', id, method: 'initialize', params },
+      id,
+      each,
+      () => {},
+    ).catch((thrown: unknown) => {
+      throw unavailable(thrown)
+    })
     const given = headers['mcp-session-id']
     const agreed = result['protocolVersion']
     if (typeof agreed !== 'string' || !legacyVersions.includes(agreed))
@@ -449,7 +501,8 @@ export async function connectHttp(options: HttpOptions): Promise<Connection> {
 
 // Shared with servers that are programs ---------------------------------------------------------------------------------
 
-export const offersOf = (result: JsonObject): JsonObject => (isObject(result['capabilities']) ? result['capabilities'] : {})
+export const offersOf = (result: JsonObject): JsonObject =>
+  isObject(result['capabilities']) ? result['capabilities'] : {}
 
 export const instructionsOf = ({ instructions }: JsonObject): string | undefined =>
   typeof instructions === 'string' && instructions.length <= 20_000 ? instructions : undefined
@@ -477,6 +530,8 @@ export function legacyParams({ params, onProgress }: UpstreamCall, token: string
   if (onProgress === undefined) return params
   return { ...params, _meta: { ...(params['_meta'] as JsonObject | undefined), progressToken: token } }
 }
+
+const asError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : Failure.from(thrown))
 
 export interface Deadline {
   pause(): void
@@ -510,7 +565,11 @@ export function createDeadline(milliseconds: number, onLate: (late: Failure) => 
   }
 }
 
-export function progressOf({ progress, total, message }: JsonObject): { progress: number; total?: number; message?: string } | undefined {
+export function progressOf({
+  progress,
+  total,
+  message,
+}: JsonObject): { progress: number; total?: number; message?: string } | undefined {
   if (typeof progress !== 'number') return undefined
   return {
     progress,
@@ -531,13 +590,15 @@ export function read(source: Uint8Array | string, most: number): Message | undef
 
 export function settled({ result, error }: RpcResponse, bytes: number): UpstreamAnswer {
   if (error !== undefined) throw new UpstreamError(error.code, error.message, error.data)
-  return { result: result!, bytes }
+  return { result, bytes }
 }
 
-const unavailable = (cause: unknown): Failure => new Failure('unavailable', 'the server can’t be reached or does not speak MCP', { cause })
+const unavailable = (cause: unknown): Failure =>
+  new Failure('unavailable', 'the server can’t be reached or does not speak MCP', { cause })
 
 function failureOf(thrown: unknown, cut: AbortSignal): Failure {
   if (thrown instanceof Failure) return thrown
-  if (cut.aborted) return cut.reason instanceof Failure ? cut.reason : new Failure('cancelled', 'the call was cancelled')
+  if (cut.aborted)
+    return cut.reason instanceof Failure ? cut.reason : new Failure('cancelled', 'the call was cancelled')
   return new Failure('unavailable', 'the server can’t be reached', { cause: thrown })
 }

@@ -63,7 +63,8 @@ export function createListeners(): Listeners {
   return {
     open(session, id, wanted, res, onClose) {
       const own = [...listeners.values()].filter((each) => each.session === session)
-      if (own.length >= most.session || listeners.size >= most.all) throw new Failure('limited', 'too many streams are open')
+      if (own.length >= most.session || listeners.size >= most.all)
+        throw new Failure('limited', 'too many streams are open')
       const name = randomId('lsn')
       const wants = (['tools', 'prompts', 'resources'] as const).filter((what) => wanted[`${what}ListChanged`] === true)
       listeners.set(name, { session, id, wants: new Set(wants), res, isOpen: false })
@@ -99,7 +100,7 @@ export function createListeners(): Listeners {
     },
     close() {
       clearInterval(beat)
-      for (const name of [...listeners.keys()]) end(name)
+      for (const name of listeners.keys()) end(name)
     },
   }
 }

@@ -28,7 +28,7 @@ import type { Catalog, Catalogs, Route } from './catalog.ts'
 import { levelOf, logFor } from './clients.ts'
 import type { LegacyClient } from './clients.ts'
 import { UpstreamError } from './connection.ts'
-import type { UpstreamAnswer } from './connection.ts'
+import type { Progress, UpstreamAnswer } from './connection.ts'
 import type { Exchange, Questions, Responses } from './exchange.ts'
 import { holdFor } from './hold.ts'
 import type { HoldTimes } from './hold.ts'
@@ -113,7 +113,9 @@ export function createMethods(ports: MethodPorts): Methods {
 
   async function listPrompts(asked: Asked): Promise<Answer> {
     const { prompts } = await catalogFor(asked)
-    const seen = [...prompts.values()].filter(({ resource: { alias } }) => guard.visible(asked.client.session, promptPermission(alias), 'read'))
+    const seen = [...prompts.values()].filter(({ resource: { alias } }) =>
+      guard.visible(asked.client.session, promptPermission(alias), 'read'),
+    )
     return page(asked, 'prompts', listed(seen))
   }
 
@@ -121,12 +123,15 @@ export function createMethods(ports: MethodPorts): Methods {
     (key: 'resources' | 'templates', as: string): Method =>
     async (asked) => {
       const offers = (await catalogFor(asked))[key]
-      const seen = offers.filter(({ resource: { alias } }) => guard.visible(asked.client.session, resourcePermission(alias), 'read'))
+      const seen = offers.filter(({ resource: { alias } }) =>
+        guard.visible(asked.client.session, resourcePermission(alias), 'read'),
+      )
       return page(asked, as, listed(seen))
     }
 
   function page({ params }: Asked, key: string, entries: readonly JsonObject[]): Answer {
-    if (params['cursor'] !== undefined) throw new RpcError(rpc.params, 'this cursor was never given out: the list has one page')
+    if (params['cursor'] !== undefined)
+      throw new RpcError(rpc.params, 'this cursor was never given out: the list has one page')
     return { kind: 'result', result: { [key]: entries } }
   }
 
@@ -150,7 +155,11 @@ export function createMethods(ports: MethodPorts): Methods {
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
       const params = { name: offer.name, arguments: args }
       const headers = paramHeaders(offer.headers, args)
-      return finishTool(offer, asked, await converse(offer.resource, asked, 'tools/call', params, signal, telling, headers))
+      return finishTool(
+        offer,
+        asked,
+        await converse(offer.resource, asked, 'tools/call', params, signal, telling, headers),
+      )
     }
     return guarded(asked, action, perform, {
       unknown: () => unknownTool(name),
@@ -172,8 +181,15 @@ export function createMethods(ports: MethodPorts): Methods {
           ? 'it has no structured content, which the tool promises'
           : offer.output.check(structuredContent).map(({ path, message }) => `${path || '/'}: ${message}`)[0]
     if (wrong !== undefined) {
-      tell('upstream.result_refused', { resource: offer.resource.alias, permission: offer.permission, session: client.session, because: wrong.slice(0, 500) })
-      const answer = failedTool(`The result of \`${offer.shown}\` was refused: ${isList ? 'it does not fit the output schema of the tool' : wrong}. The call itself may have had its effect.`)
+      tell('upstream.result_refused', {
+        resource: offer.resource.alias,
+        permission: offer.permission,
+        session: client.session,
+        because: wrong.slice(0, 500),
+      })
+      const answer = failedTool(
+        `The result of \`${offer.shown}\` was refused: ${isList ? 'it does not fit the output schema of the tool' : wrong}. The call itself may have had its effect.`,
+      )
       return { value: answer, record: { refused: wrong.slice(0, 500), result }, bytes, failed: true, checks: { ran } }
     }
     const meta = ownMeta(_meta)
@@ -190,11 +206,17 @@ export function createMethods(ports: MethodPorts): Methods {
 
   async function callAwait({ client, exchange, signal }: Asked, args: JsonObject): Promise<Answer> {
     const { id } = args
-    if (typeof id !== 'string' || id.length > 100) return failedTool(`The arguments of \`${awaitApproval}\` are wrong: it takes the id of an approval, as {"id":"appr_…"}`)
+    if (typeof id !== 'string' || id.length > 100)
+      return failedTool(
+        `The arguments of \`${awaitApproval}\` are wrong: it takes the id of an approval, as {"id":"appr_…"}`,
+      )
     const telling = createTelling(exchange.reply)
     const found = await awaited(approvals, id, client.session, holdFor(exchange.reply, telling, hold, clock), signal)
     if (found === undefined) return failedTool('This session has no approval with that id.')
-    return { kind: 'result', result: { content: [{ type: 'text', text: found.text }], ...(found.isError ? { isError: true } : {}) } }
+    return {
+      kind: 'result',
+      result: { content: [{ type: 'text', text: found.text }], ...(found.isError ? { isError: true } : {}) },
+    }
   }
 
   // Resources ----------------------------------------------------------------------------------------------------------------
@@ -209,7 +231,8 @@ export function createMethods(ports: MethodPorts): Methods {
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
       const answer = await converse(resource, asked, 'resources/read', { uri: route.uri }, signal, telling)
       const { contents } = answer.result
-      if (!Array.isArray(contents) || !contents.every(isObject)) throw new Failure('unavailable', 'the answer has no contents')
+      if (!Array.isArray(contents) || !contents.every(isObject))
+        throw new Failure('unavailable', 'the answer has no contents')
       return finish(resource, 'resources/read', { contents }, answer.bytes)
     }
     return guarded(asked, readAction(session, resource, route.uri), perform, {
@@ -221,7 +244,7 @@ export function createMethods(ports: MethodPorts): Methods {
 
   async function subscribe(asked: Asked): Promise<Answer> {
     const uri = text(asked.params, 'uri')
-    const client = asked.client.legacy!
+    const client = legacyOf(asked.client)
     const unknown = (): Answer => unknownResource(uri, rpc.legacyNotFound)
     const route = (await catalogFor(asked)).route(uri)
     if (route === undefined) return neverWas(client.owner, 'resources/subscribe', uri, unknown())
@@ -230,7 +253,13 @@ export function createMethods(ports: MethodPorts): Methods {
   }
 
   /** Lets a client be told of changes: an action of its own. Its fate is an answer, which says no more than yes or no. */
-  function watch(asked: Asked, { upstream, uri: own }: Route, uri: string, watcher: string, unknown: () => Answer): Promise<Answer> {
+  function watch(
+    asked: Asked,
+    { upstream, uri: own }: Route,
+    uri: string,
+    watcher: string,
+    unknown: () => Answer,
+  ): Promise<Answer> {
     const perform = async (): Promise<Performed<Answer>> => {
       await watching.add(watcher, asked.client.session, upstream, own, uri)
       return { value: { kind: 'result', result: {} }, record: {}, bytes: 0, checks: { ran: [] } }
@@ -251,7 +280,7 @@ export function createMethods(ports: MethodPorts): Methods {
   }
 
   async function unsubscribe({ params, client }: Asked): Promise<Answer> {
-    watching.remove(client.legacy!.id, text(params, 'uri'))
+    watching.remove(legacyOf(client).id, text(params, 'uri'))
     return { kind: 'result', result: {} }
   }
 
@@ -267,10 +296,23 @@ export function createMethods(ports: MethodPorts): Methods {
     if (offer === undefined) return neverWas(session, 'prompts/get', name, unknownPrompt(name))
     const { resource } = offer
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
-      const answer = await converse(resource, asked, 'prompts/get', { name: offer.name, arguments: args }, signal, telling)
+      const answer = await converse(
+        resource,
+        asked,
+        'prompts/get',
+        { name: offer.name, arguments: args },
+        signal,
+        telling,
+      )
       const { messages, description } = answer.result
-      if (!Array.isArray(messages) || !messages.every(isObject)) throw new Failure('unavailable', 'the answer has no messages')
-      return finish(resource, 'prompts/get', { messages, ...(typeof description === 'string' ? { description } : {}) }, answer.bytes)
+      if (!Array.isArray(messages) || !messages.every(isObject))
+        throw new Failure('unavailable', 'the answer has no messages')
+      return finish(
+        resource,
+        'prompts/get',
+        { messages, ...(typeof description === 'string' ? { description } : {}) },
+        answer.bytes,
+      )
     }
     return guarded(asked, promptAction(session, offer, args), perform, {
       unknown: () => unknownPrompt(name),
@@ -285,20 +327,28 @@ export function createMethods(ports: MethodPorts): Methods {
     const { session } = asked.client
     const catalog = await catalogFor(asked)
     const isPrompt = ref['type'] === 'ref/prompt'
-    if (!isPrompt && ref['type'] !== 'ref/resource') throw new RpcError(rpc.params, '`ref.type` has to be `ref/prompt` or `ref/resource`')
+    if (!isPrompt && ref['type'] !== 'ref/resource')
+      throw new RpcError(rpc.params, '`ref.type` has to be `ref/prompt` or `ref/resource`')
     const of = text(ref, isPrompt ? 'name' : 'uri')
     const unknown = (): Answer => (isPrompt ? unknownPrompt(of) : unknownResource(of, rpc.params))
 
     const prompt = isPrompt ? catalog.prompts.get(of) : undefined
-    const template = isPrompt ? undefined : (catalog.templates.find(({ shown: each }) => each === of) ?? catalog.resources.find(({ shown: each }) => each === of))
+    const template = isPrompt
+      ? undefined
+      : (catalog.templates.find(({ shown: each }) => each === of) ??
+        catalog.resources.find(({ shown: each }) => each === of))
     const resource = prompt?.resource ?? template?.resource
     if (resource === undefined) return neverWas(session, 'completion/complete', of, unknown())
     // Whoever may not see the thing learns nothing of its arguments, whatever else was granted.
     const permission = isPrompt ? promptPermission(resource.alias) : resourcePermission(resource.alias)
     if (!guard.visible(session, permission, 'read')) return neverWas(session, 'completion/complete', of, unknown())
 
-    const own: JsonObject = isPrompt ? { type: 'ref/prompt', name: prompt!.name } : { type: 'ref/resource', uri: template!.uri }
-    const known: JsonObject = isObject(context) && isObject(context['arguments']) ? { context: { arguments: context['arguments'] } } : {}
+    const own: JsonObject =
+      prompt === undefined
+        ? { type: 'ref/resource', uri: template?.uri ?? of }
+        : { type: 'ref/prompt', name: prompt.name }
+    const known: JsonObject =
+      isObject(context) && isObject(context['arguments']) ? { context: { arguments: context['arguments'] } } : {}
     const params: JsonObject = { ref: own, argument: { name, value }, ...known }
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
       const answer = await converse(resource, asked, 'completion/complete', params, signal, telling)
@@ -307,7 +357,7 @@ export function createMethods(ports: MethodPorts): Methods {
       const result = {
         completion: {
           values: Array.isArray(values) ? values.filter((each) => typeof each === 'string').slice(0, 100) : [],
-          ...(Number.isSafeInteger(total) ? { total: total! } : {}),
+          ...(Number.isSafeInteger(total) ? { total: total as number } : {}),
           ...(typeof hasMore === 'boolean' ? { hasMore } : {}),
         },
       }
@@ -344,7 +394,9 @@ export function createMethods(ports: MethodPorts): Methods {
         if (thrown instanceof RpcError) return failedAs({ kind: 'error', error: thrown }, thrown)
         if (!(thrown instanceof UpstreamError)) throw thrown
         const answer =
-          notFound !== undefined && (thrown.code === rpc.params || thrown.code === rpc.legacyNotFound) ? notFound() : answerTo(thrown, asked, failed)
+          notFound !== undefined && (thrown.code === rpc.params || thrown.code === rpc.legacyNotFound)
+            ? notFound()
+            : answerTo(thrown, asked, failed)
         return failedAs(answer, thrown)
       }
     }
@@ -364,15 +416,26 @@ export function createMethods(ports: MethodPorts): Methods {
   /** An upstream's error, without its words: they may tell of its insides, and nobody looked at them. */
   function answerTo({ code, data }: UpstreamError, { client }: Asked, failed: Outcomes['failed']): Answer {
     if (code === rpc.missingCapability && isObject(data) && isObject(data['requiredCapabilities'])) {
-      const asks = Object.keys(data['requiredCapabilities']).filter((name) => name === 'elicitation' || name === 'sampling' || name === 'roots')
+      const asks = Object.keys(data['requiredCapabilities']).filter(
+        (name) => name === 'elicitation' || name === 'sampling' || name === 'roots',
+      )
       const missing = asks.filter((name) => client.capabilities[name as keyof Capabilities] === undefined)
-      if (missing.length > 0) return { kind: 'error', error: missingCapability(Object.fromEntries(missing.map((name) => [name, {}]))) }
+      if (missing.length > 0)
+        return { kind: 'error', error: missingCapability(Object.fromEntries(missing.map((name) => [name, {}]))) }
       return failedTool(`This needs ${asks.join(' and ')}, which is switched off here for this server.`)
     }
-    if (failed !== undefined) return failed(new Failure('unavailable', `the upstream server answered with error ${Math.trunc(code) || 0}`))
-    if (code === rpc.params) return { kind: 'error', error: new RpcError(rpc.params, 'the upstream server refused the parameters') }
-    if (code === rpc.method) return { kind: 'error', error: new RpcError(rpc.method, 'the upstream server does not support this') }
-    return { kind: 'error', error: new RpcError(rpc.internal, 'the upstream server answered with an error', { upstreamCode: Math.trunc(code) || 0 }) }
+    if (failed !== undefined)
+      return failed(new Failure('unavailable', `the upstream server answered with error ${Math.trunc(code) || 0}`))
+    if (code === rpc.params)
+      return { kind: 'error', error: new RpcError(rpc.params, 'the upstream server refused the parameters') }
+    if (code === rpc.method)
+      return { kind: 'error', error: new RpcError(rpc.method, 'the upstream server does not support this') }
+    return {
+      kind: 'error',
+      error: new RpcError(rpc.internal, 'the upstream server answered with an error', {
+        upstreamCode: Math.trunc(code) || 0,
+      }),
+    }
   }
 
   /** Asks an upstream, and passes its questions on to the client, until there is an answer. */
@@ -399,7 +462,7 @@ export function createMethods(ports: MethodPorts): Methods {
       most: resource.result,
       capabilities,
       ...(headers === undefined ? {} : { headers }),
-      ...(wantsProgress ? { onProgress: telling.tell } : {}),
+      ...(wantsProgress ? { onProgress: (progress: Progress) => telling.tell(progress) } : {}),
       ...(client.logLevel === undefined ? {} : { logLevel: client.logLevel, onLog: log }),
       ...(Object.keys(capabilities).length === 0 ? {} : { ask: askOne }),
     }
@@ -416,29 +479,37 @@ export function createMethods(ports: MethodPorts): Methods {
 
     async function askAll(questions: Questions): Promise<Responses> {
       for (const question of Object.values(questions)) {
-        if (!isQuestion(question.method)) throw new Failure('unavailable', 'the server asked for something that the protocol does not have')
+        if (!isQuestion(question.method))
+          throw new Failure('unavailable', 'the server asked for something that the protocol does not have')
         const kind = question.method.split('/')[0] as 'elicitation' | 'sampling' | 'roots'
-        if (!resource.asks[kind]) throw new Failure('forbidden', `the server asked for ${kind}, which is switched off for it`)
+        if (!resource.asks[kind])
+          throw new Failure('forbidden', `the server asked for ${kind}, which is switched off for it`)
         const missing = missingFor(question, capabilities)
         if (missing !== undefined) throw missingCapability(missing)
       }
       if (client.legacy === undefined) return exchange.ask(questions)
       const responses: Record<string, JsonObject> = {}
-      for (const [name, question] of Object.entries(questions)) responses[name] = await client.legacy.ask(exchange.reply(), question, signal)
+      for (const [name, question] of Object.entries(questions))
+        responses[name] = await client.legacy.ask(exchange.reply(), question, signal)
       return responses
     }
 
     const own = trace === undefined ? params : { ...params, _meta: trace }
-    let more: JsonObject = asked.responses === undefined || connection.era === 'legacy' ? {} : { inputResponses: asked.responses as unknown as JsonObject }
+    let more: JsonObject =
+      asked.responses === undefined || connection.era === 'legacy' ? {} : { inputResponses: asked.responses }
     for (let round = 0; round < mostRounds; round++) {
       const answer = await connection.call({ ...common, params: { ...own, ...more } })
       if (answer.result['resultType'] !== 'input_required') return answer
       const { inputRequests, requestState } = answer.result
-      if (requestState !== undefined && typeof requestState !== 'string') throw new Failure('unavailable', 'the server sent a state that is no text')
+      if (requestState !== undefined && typeof requestState !== 'string')
+        throw new Failure('unavailable', 'the server sent a state that is no text')
       const questions = questionsOf(inputRequests)
       const responses = Object.keys(questions).length === 0 ? {} : await askAll(questions)
       if (Object.keys(questions).length === 0) await pause(500 * (round + 1), signal)
-      more = { inputResponses: responses as unknown as JsonObject, ...(requestState === undefined ? {} : { requestState }) }
+      more = {
+        inputResponses: responses,
+        ...(requestState === undefined ? {} : { requestState }),
+      }
     }
     throw new Failure('unavailable', `the server asked more than ${mostRounds} times`)
   }
@@ -455,7 +526,7 @@ export function createMethods(ports: MethodPorts): Methods {
   }
 
   async function setLevel({ params, client }: Asked): Promise<Answer> {
-    client.legacy!.logLevel = levelOf(params['level'])
+    legacyOf(client).logLevel = levelOf(params['level'])
     return { kind: 'result', result: {} }
   }
 
@@ -483,10 +554,18 @@ export function createMethods(ports: MethodPorts): Methods {
 }
 
 const missingCapability = (requiredCapabilities: JsonObject): RpcError =>
-  new RpcError(rpc.missingCapability, 'this needs a capability that the client did not declare', { requiredCapabilities })
+  new RpcError(rpc.missingCapability, 'this needs a capability that the client did not declare', {
+    requiredCapabilities,
+  })
 
 function noAnswer(): never {
   throw new Failure('cancelled', 'the client did not answer')
+}
+
+/** For methods that only legacy clients have. */
+function legacyOf({ legacy }: Client): LegacyClient {
+  if (legacy === undefined) throw new TypeError('a method of the legacy protocol was called in the modern one')
+  return legacy
 }
 
 /** Legacy clients know no results but objects, and drop the whole list for one tool that has others. */
@@ -506,10 +585,12 @@ export function text(params: JsonObject, key: string, mayBeEmpty = false): strin
 function questionsOf(given: Json | undefined): Questions {
   if (given === undefined) return {}
   const entries = isObject(given) ? Object.entries(given) : []
-  if (!isObject(given) || entries.length > mostQuestionsAtOnce) throw new Failure('unavailable', 'the server asked in a way that can’t be understood')
+  if (!isObject(given) || entries.length > mostQuestionsAtOnce)
+    throw new Failure('unavailable', 'the server asked in a way that can’t be understood')
   return Object.fromEntries(
     entries.map(([name, question]): [string, Question] => {
-      if (!isObject(question) || typeof question['method'] !== 'string') throw new Failure('unavailable', 'the server asked in a way that can’t be understood')
+      if (!isObject(question) || typeof question['method'] !== 'string')
+        throw new Failure('unavailable', 'the server asked in a way that can’t be understood')
       return [name, { method: question['method'], params: isObject(question['params']) ? question['params'] : {} }]
     }),
   )
@@ -517,7 +598,8 @@ function questionsOf(given: Json | undefined): Questions {
 
 /** W3C Trace Context. `baggage` is left out: it may hold anything. */
 function traceOf(traceparent: Json | undefined, tracestate: Json | undefined): JsonObject | undefined {
-  if (typeof traceparent !== 'string' || !/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)) return undefined
+  if (typeof traceparent !== 'string' || !/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent))
+    return undefined
   const hasState = typeof tracestate === 'string' && /^[\x20-\x7e]{1,512}$/.test(tracestate)
   return { traceparent, ...(hasState ? { tracestate } : {}) }
 }
@@ -531,13 +613,18 @@ const failedAs = (value: Answer, { code, message }: UpstreamError | RpcError): P
 })
 
 function finish(resource: McpResource, method: string, result: JsonObject, bytes: number): Performed<Answer> {
-  return { value: { kind: 'result', result: shown(resource, method, result) }, record: result, bytes, checks: { ran: ['size'] } }
+  return {
+    value: { kind: 'result', result: shown(resource, method, result) },
+    record: result,
+    bytes,
+    checks: { ran: ['size'] },
+  }
 }
 
 const shown = ({ alias, prefix }: McpResource, method: string, result: JsonObject): JsonObject =>
   prefix ? federatedResult(alias, method, result) : result
 
-const byShownName = (a: JsonObject, b: JsonObject): number => (String(a['name']) < String(b['name']) ? -1 : 1)
+const byShownName = (a: JsonObject, b: JsonObject): number => ((a['name'] as string) < (b['name'] as string) ? -1 : 1)
 
 const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
   new Promise((resolve, reject) => {

@@ -73,33 +73,68 @@ export const resourcePermission = (alias: string): Permission => `${alias}.resou
  * that has not. The rest is dropped: pictures and pages from elsewhere would be loaded by the client, past the gateway,
  * and tasks are not supported.
  */
-function pick(definition: JsonObject, types: Readonly<Record<string, 'string' | 'boolean' | 'number' | 'object'>>): Record<string, Json> {
-  const isFine = (value: Json | undefined, type: string): boolean => (type === 'object' ? isObject(value) : typeof value === type)
-  return Object.fromEntries(Object.entries(types).flatMap(([name, type]) => (isFine(definition[name], type) ? [[name, definition[name]!]] : [])))
+function pick(
+  definition: JsonObject,
+  types: Readonly<Record<string, 'string' | 'boolean' | 'number' | 'object'>>,
+): Record<string, Json> {
+  const isFine = (value: Json, type: string): boolean => (type === 'object' ? isObject(value) : typeof value === type)
+  return Object.fromEntries(
+    Object.entries(types).flatMap(([name, type]) => {
+      const value = definition[name]
+      return value !== undefined && isFine(value, type) ? [[name, value]] : []
+    }),
+  )
 }
 
 function listedTool(definition: JsonObject, shown: string): JsonObject {
   const { annotations } = definition
-  const hints = { title: 'string', readOnlyHint: 'boolean', destructiveHint: 'boolean', idempotentHint: 'boolean', openWorldHint: 'boolean' } as const
-  const told = pick(definition, { title: 'string', description: 'string', inputSchema: 'object', outputSchema: 'object' })
-  return { ...cleaned(told), name: shown, ...(isObject(annotations) ? { annotations: cleaned(pick(annotations, hints)) } : {}) }
+  const hints = {
+    title: 'string',
+    readOnlyHint: 'boolean',
+    destructiveHint: 'boolean',
+    idempotentHint: 'boolean',
+    openWorldHint: 'boolean',
+  } as const
+  const told = pick(definition, {
+    title: 'string',
+    description: 'string',
+    inputSchema: 'object',
+    outputSchema: 'object',
+  })
+  return {
+    ...cleaned(told),
+    name: shown,
+    ...(isObject(annotations) ? { annotations: cleaned(pick(annotations, hints)) } : {}),
+  }
 }
 
 function listedPrompt(definition: JsonObject, shown: string): JsonObject {
   const taken = definition['arguments']
-  const known = Array.isArray(taken) ? (taken as readonly Json[]).filter(isObject).filter(({ name }) => typeof name === 'string') : []
-  const told = known.map((each) => cleaned(pick(each, { name: 'string', title: 'string', description: 'string', required: 'boolean' })))
-  return { ...cleaned(pick(definition, { title: 'string', description: 'string' })), name: shown, ...(told.length === 0 ? {} : { arguments: told }) }
+  const known = Array.isArray(taken)
+    ? (taken as readonly Json[]).filter(isObject).filter(({ name }) => typeof name === 'string')
+    : []
+  const told = known.map((each) =>
+    cleaned(pick(each, { name: 'string', title: 'string', description: 'string', required: 'boolean' })),
+  )
+  return {
+    ...cleaned(pick(definition, { title: 'string', description: 'string' })),
+    name: shown,
+    ...(told.length === 0 ? {} : { arguments: told }),
+  }
 }
 
 /** Reads a tool's definition. Fails with `invalid` where it is none that could be offered. */
 export async function offerTool(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<ToolOffer> {
   const { name } = definition
-  if (typeof name !== 'string' || name.length === 0 || name.length > 128) throw new Failure('invalid', 'a tool has no name, or one of more than 128 characters')
+  if (typeof name !== 'string' || name.length === 0 || name.length > 128)
+    throw new Failure('invalid', 'a tool has no name, or one of more than 128 characters')
   const held = definitionOf('tool', definition)
   const schema = held['inputSchema']
   if (!isObject(schema) || schema['type'] !== 'object')
-    throw new Failure('invalid', `\`${printable(name, { maxLength: 60 })}\` has no \`inputSchema\` of the type \`object\``)
+    throw new Failure(
+      'invalid',
+      `\`${printable(name, { maxLength: 60 })}\` has no \`inputSchema\` of the type \`object\``,
+    )
   const standing = await ports.pinned.hold(resource.alias, 'tool', name, held, resource.pins)
   const told = standing.kind === 'accepted' ? held : standing.shown
   const { alias } = resource
@@ -137,9 +172,14 @@ export async function offerTool(resource: McpResource, definition: JsonObject, p
   }
 }
 
-export async function offerPrompt(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<PromptOffer> {
+export async function offerPrompt(
+  resource: McpResource,
+  definition: JsonObject,
+  ports: OfferPorts,
+): Promise<PromptOffer> {
   const { name } = definition
-  if (typeof name !== 'string' || name.length === 0 || name.length > 128) throw new Failure('invalid', 'a prompt has no name, or one of more than 128 characters')
+  if (typeof name !== 'string' || name.length === 0 || name.length > 128)
+    throw new Failure('invalid', 'a prompt has no name, or one of more than 128 characters')
   const held = definitionOf('prompt', definition)
   const standing = await ports.pinned.hold(resource.alias, 'prompt', name, held)
   const told = standing.kind === 'accepted' ? held : standing.shown
@@ -154,9 +194,14 @@ export async function offerPrompt(resource: McpResource, definition: JsonObject,
 }
 
 /** What a server calls its resources is data, and changes like data: it is not held to anything. */
-export const offerResource = (resource: McpResource, definition: JsonObject): AddressOffer => offerAddress(resource, definition, 'uri')
+export const offerResource = (resource: McpResource, definition: JsonObject): AddressOffer =>
+  offerAddress(resource, definition, 'uri')
 
-export async function offerTemplate(resource: McpResource, definition: JsonObject, ports: OfferPorts): Promise<AddressOffer | undefined> {
+export async function offerTemplate(
+  resource: McpResource,
+  definition: JsonObject,
+  ports: OfferPorts,
+): Promise<AddressOffer | undefined> {
   const offer = offerAddress(resource, definition, 'uriTemplate')
   const standing = await ports.pinned.hold(resource.alias, 'template', offer.uri, definitionOf('template', definition))
   if (standing.kind === 'accepted') return offer
@@ -165,13 +210,17 @@ export async function offerTemplate(resource: McpResource, definition: JsonObjec
 
 function offerAddress(resource: McpResource, definition: JsonObject, key: 'uri' | 'uriTemplate'): AddressOffer {
   const uri = definition[key]
-  if (typeof uri !== 'string' || uri.length === 0 || uri.length > 2_000) throw new Failure('invalid', `a resource has no \`${key}\`, or one of more than 2,000 characters`)
+  if (typeof uri !== 'string' || uri.length === 0 || uri.length > 2_000)
+    throw new Failure('invalid', `a resource has no \`${key}\`, or one of more than 2,000 characters`)
   const shown = shownUri(resource, uri)
-  const listed = cleaned(pick(definition, { name: 'string', title: 'string', description: 'string', mimeType: 'string', size: 'number' }))
+  const listed = cleaned(
+    pick(definition, { name: 'string', title: 'string', description: 'string', mimeType: 'string', size: 'number' }),
+  )
   return { resource, uri, shown, listed: { ...listed, name: listed['name'] ?? uri, [key]: shown } }
 }
 
-export const shownUri = ({ alias, prefix }: McpResource, uri: string): string => (prefix ? federatedUri(alias, uri) : uri)
+export const shownUri = ({ alias, prefix }: McpResource, uri: string): string =>
+  prefix ? federatedUri(alias, uri) : uri
 
 const plainName = (alias: string, name: string): string =>
   /^[A-Za-z0-9_.-]{1,64}$/.test(name) && !name.startsWith(ownPrefix) ? name : federatedName(alias, name)

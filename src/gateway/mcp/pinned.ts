@@ -15,7 +15,13 @@ export type Standing =
 /** Holds what servers say of their operations to what was seen first, to configuration, or to what a person accepted. */
 export interface Pinned {
   /** How a definition stands, remembering one that is seen for the first time or has changed. */
-  hold(resource: string, kind: PinKind, name: string, definition: JsonObject, configured?: ReadonlyMap<string, string>): Promise<Standing>
+  hold(
+    resource: string,
+    kind: PinKind,
+    name: string,
+    definition: JsonObject,
+    configured?: ReadonlyMap<string, string>,
+  ): Promise<Standing>
   /** A person accepts a changed definition. Fails with `not_found`; `conflict` when another one is proposed by now. */
   accept(resource: string, kind: PinKind, name: string, digest: string, by: string): Promise<void>
 }
@@ -66,10 +72,23 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
     }
     if (state === 'new' || wanted === digest) {
       if (state === 'new' && (counts.get(resource) ?? 0) >= mostPins)
-        return { kind: 'changed', shown: undefined, because: `${resource} has offered more than ${mostPins} operations` }
+        return {
+          kind: 'changed',
+          shown: undefined,
+          because: `${resource} has offered more than ${mostPins} operations`,
+        }
       const acceptedBy = wanted === undefined ? 'first sight' : 'configuration'
       await keep({ resource, kind, name, digest, definition, acceptedAt: clock(), acceptedBy })
-      await audit.append({ type: 'tool.pinned', at: clock(), resource, kind, name: name.slice(0, 200), digest, by: acceptedBy, ...hiddenIn(definition) }).done
+      await audit.append({
+        type: 'tool.pinned',
+        at: clock(),
+        resource,
+        kind,
+        name: name.slice(0, 200),
+        digest,
+        by: acceptedBy,
+        ...hiddenIn(definition),
+      }).done
       return { kind: 'accepted' }
     }
     return propose(resource, kind, name, digest, definition, `the definition of the ${kind} \`${name}\` has changed`)
@@ -105,11 +124,27 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
 
   async function accept(resource: string, kind: PinKind, name: string, digest: string, by: string): Promise<void> {
     const known = pins.get(place(resource, kind, name))
-    if (known?.proposed === undefined) throw new Failure('not_found', `no change of the ${kind} \`${name}\` of ${resource} waits for anybody`)
+    if (known?.proposed === undefined)
+      throw new Failure('not_found', `no change of the ${kind} \`${name}\` of ${resource} waits for anybody`)
     const { proposed } = known
     if (proposed.digest !== digest) throw new Failure('conflict', 'another change came meanwhile: look at it first')
-    await audit.append({ type: 'tool.accepted', at: clock(), resource, kind, name: name.slice(0, 200), digest, was: known.digest, by }).done
-    await keep({ ...withoutProposal(known), digest, definition: proposed.definition, acceptedAt: clock(), acceptedBy: by })
+    await audit.append({
+      type: 'tool.accepted',
+      at: clock(),
+      resource,
+      kind,
+      name: name.slice(0, 200),
+      digest,
+      was: known.digest,
+      by,
+    }).done
+    await keep({
+      ...withoutProposal(known),
+      digest,
+      definition: proposed.definition,
+      acceptedAt: clock(),
+      acceptedBy: by,
+    })
   }
 
   return { hold, accept }
@@ -118,13 +153,16 @@ export async function createPinned(store: PinStore, audit: Pick<AuditLog, 'appen
 /** What a person would not see in a definition: written down with it, for whoever looks. */
 function hiddenIn(definition: JsonObject): JsonObject {
   const found = findHiddenIn(definition)
-  return found.length === 0 ? {} : { hidden: found.slice(0, 20).map(({ kind, where }) => ({ kind, where: where.slice(0, 200) })) }
+  return found.length === 0
+    ? {}
+    : { hidden: found.slice(0, 20).map(({ kind, where }) => ({ kind, where: where.slice(0, 200) })) }
 }
 
 /** What a proposed definition changes, for a person to read. */
 export const differenceOf = ({ definition, proposed }: Pin): string =>
   proposed === undefined ? '' : difference(definition, proposed.definition).join('\n')
 
-function withoutProposal({ proposed: _, ...pin }: Pin): Pin {
-  return pin
+function withoutProposal(pin: Pin): Pin {
+  const { proposed: _proposed, ...rest } = pin
+  return rest
 }

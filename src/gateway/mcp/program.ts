@@ -68,7 +68,8 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
     void transport.ended.then(({ reason }) => isGreeted && events.closed(reason))
   }
 
-  const send = (message: JsonObject): Promise<void> => transport.send({ jsonrpc: '2.0', ...message } as unknown as JSONRPCMessage)
+  const send = (message: JsonObject): Promise<void> =>
+    transport.send({ jsonrpc: '2.0', ...message } as unknown as JSONRPCMessage)
   /** Sends what no answer is expected to. */
   const tell = (message: JsonObject): void => void send(message).catch(() => {})
 
@@ -76,27 +77,32 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
     if (message.kind === 'response') {
       const each = running.get(String(message.id))
       if (each === undefined) return
-      if (message.error !== undefined) return each.reject(new UpstreamError(message.error.code, message.error.message, message.error.data))
+      if (message.error !== undefined)
+        return each.reject(new UpstreamError(message.error.code, message.error.message, message.error.data))
       const bytes = Buffer.byteLength(JSON.stringify(raw))
-      if (bytes > each.call.most) return each.reject(new Failure('too_large', `the answer is larger than ${each.call.most} bytes`))
-      return each.resolve({ result: message.result!, bytes })
+      if (bytes > each.call.most)
+        return each.reject(new Failure('too_large', `the answer is larger than ${each.call.most} bytes`))
+      return each.resolve({ result: message.result, bytes })
     }
     if (message.kind === 'request') return question(message.id, message.method, message.params)
     notice(message.method, message.params)
   }
 
   function notice(method: string, params: JsonObject): void {
-    const of = (id: Json | undefined): UpstreamCall | undefined => running.get(String(id))?.call
+    const of = (id: Json | undefined): UpstreamCall | undefined =>
+      typeof id === 'string' ? running.get(id)?.call : undefined
     if (method === 'notifications/progress') {
       const progress = progressOf(params)
       if (progress !== undefined) of(params['progressToken'])?.onProgress?.(progress)
     } else if (method === 'notifications/message') {
       // Nothing says which call it belongs to: it goes to nobody unless there is but one.
-      if (running.size === 1) [...running.values()][0]!.call.onLog?.(params)
+      const [only, ...others] = running.values()
+      if (others.length === 0) only?.call.onLog?.(params)
     } else if (method === 'notifications/tools/list_changed') events.changed('tools')
     else if (method === 'notifications/prompts/list_changed') events.changed('prompts')
     else if (method === 'notifications/resources/list_changed') events.changed('resources')
-    else if (method === 'notifications/resources/updated' && typeof params['uri'] === 'string') events.updated(params['uri'])
+    else if (method === 'notifications/resources/updated' && typeof params['uri'] === 'string')
+      events.updated(params['uri'])
   }
 
   /**
@@ -122,7 +128,11 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
     if (isClosed) throw new Failure('unavailable', 'the server is not running')
     const id = `sp-${++serial}`
     const deadline = createDeadline(each.timeout, (late) => give(id, late))
-    const cut = (): void => give(id, each.signal.reason instanceof Failure ? each.signal.reason : new Failure('cancelled', 'the call was cancelled'))
+    const cut = (): void =>
+      give(
+        id,
+        each.signal.reason instanceof Failure ? each.signal.reason : new Failure('cancelled', 'the call was cancelled'),
+      )
     try {
       return await new Promise<UpstreamAnswer>((resolve, reject) => {
         if (each.signal.aborted) throw new Failure('cancelled', 'the call was cancelled')
@@ -150,7 +160,11 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
   async function greet(): Promise<{ era: Era; offers: JsonObject; instructions: string | undefined }> {
     if (era !== 'legacy') {
       try {
-        const { result } = await hello('server/discover', {}, era === 'modern' ? connectWithin : Math.min(probeWithin, connectWithin))
+        const { result } = await hello(
+          'server/discover',
+          {},
+          era === 'modern' ? connectWithin : Math.min(probeWithin, connectWithin),
+        )
         const supported = result['supportedVersions']
         if (!Array.isArray(supported) || supported.includes(modernVersion))
           return { era: 'modern', offers: offersOf(result), instructions: instructionsOf(result) }
@@ -159,7 +173,7 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
       }
       if (era === 'modern') throw new Failure('unavailable', `the server does not speak ${modernVersion}`)
     }
-    version = legacyVersions[0]!
+    version = legacyVersions[0]
     const { result } = await hello(
       'initialize',
       { protocolVersion: version, capabilities: capabilities as JsonObject, clientInfo: identity },
@@ -182,7 +196,14 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
       resourcesListChanged: true,
       ...(watched.length === 0 ? {} : { resourceSubscriptions: [...watched] }),
     }
-    const none = { method: '', params: { notifications }, signal: new AbortController().signal, timeout: 0, most: 0, capabilities: {} }
+    const none = {
+      method: '',
+      params: { notifications },
+      signal: new AbortController().signal,
+      timeout: 0,
+      most: 0,
+      capabilities: {},
+    }
     tell({ id: listening, method: 'subscriptions/listen', params: modernParams(none, listening) })
     if (before !== undefined) tell({ method: 'notifications/cancelled', params: { requestId: before } })
   }
@@ -200,7 +221,8 @@ export async function connectProgram(options: ProgramOptions): Promise<Connectio
     const before = watched
     watched = uris
     if (greeted.era === 'modern') return listen()
-    for (const uri of before) if (!uris.includes(uri)) await hello('resources/unsubscribe', { uri }, 10_000).catch(() => {})
+    for (const uri of before)
+      if (!uris.includes(uri)) await hello('resources/unsubscribe', { uri }, 10_000).catch(() => {})
     for (const uri of uris) if (!before.includes(uri)) await hello('resources/subscribe', { uri }, 10_000)
   }
 

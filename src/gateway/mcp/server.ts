@@ -14,7 +14,7 @@ import { parseJson } from '../../guard/json.ts'
 import { schemaCompiler } from '../../guard/schema.ts'
 import type { Sessions } from '../../guard/sessions.ts'
 import type { Answer } from './action.ts'
-import { readBody } from './body.ts'
+import { mediaTypeOf, readBody } from './body.ts'
 import { createCatalogs } from './catalog.ts'
 import { createLegacyClients } from './clients.ts'
 import type { LegacyClient } from './clients.ts'
@@ -151,7 +151,17 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     watching.forget(id)
     for (const upstream of upstreams.values()) upstream.forget(id)
   })
-  const methods = createMethods({ guard, sessions, approvals: ports.approvals, audit, clock, catalogs, watching, hold: settings.hold, report })
+  const methods = createMethods({
+    guard,
+    sessions,
+    approvals: ports.approvals,
+    audit,
+    clock,
+    catalogs,
+    watching,
+    hold: settings.hold,
+    report,
+  })
   let isClosed = false
 
   sessions.onEnd((ids) => {
@@ -230,13 +240,20 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   }
 
   async function post(req: IncomingMessage, res: ServerResponse, session: string): Promise<void> {
-    const type = (req.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase()
-    if (type !== 'application/json') throw new HttpRefusal(415, rpc.request, '`Content-Type` has to be application/json')
+    if (mediaTypeOf(req) !== 'application/json')
+      throw new HttpRefusal(415, rpc.request, '`Content-Type` has to be application/json')
     const { canStream, canBeJson } = accepted(req)
-    if (!canStream && !canBeJson) throw new HttpRefusal(406, rpc.request, '`Accept` has to allow application/json and text/event-stream')
+    if (!canStream && !canBeJson)
+      throw new HttpRefusal(406, rpc.request, '`Accept` has to allow application/json and text/event-stream')
     const body = await bodyOf(req)
     const message = messageOf(body)
-    if (message === undefined) throw new HttpRefusal(400, rpc.request, Array.isArray(body) ? 'batches are not supported' : 'the body is no JSON-RPC message', idOf(body))
+    if (message === undefined)
+      throw new HttpRefusal(
+        400,
+        rpc.request,
+        Array.isArray(body) ? 'batches are not supported' : 'the body is no JSON-RPC message',
+        idOf(body),
+      )
     if (message.kind === 'response') {
       const client = legacyClient(req, session, message.id)
       client.answered(message)
@@ -265,13 +282,19 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
 
   // The modern protocol --------------------------------------------------------------------------------------------------------
 
-  async function modernRequest(req: IncomingMessage, res: ServerResponse, session: string, message: RpcRequest): Promise<void> {
+  async function modernRequest(
+    req: IncomingMessage,
+    res: ServerResponse,
+    session: string,
+    message: RpcRequest,
+  ): Promise<void> {
     const { id, method, params } = message
     const reply = replyTo(req, res, id, params)
     const own = metaOf(params)
     if (method === 'subscriptions/listen') return listen(req, res, session, message)
     const run = methods.modern.get(method)
-    if (method !== 'server/discover' && run === undefined) return reply.fail(new RpcError(rpc.method, 'there is no such method'), 404)
+    if (method !== 'server/discover' && run === undefined)
+      return reply.fail(new RpcError(rpc.method, 'there is no such method'), 404)
     if (run === undefined) return answer(reply, 'modern', method, { kind: 'result', result: discovered() })
 
     const level = own[meta.logLevel]
@@ -284,12 +307,17 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
       legacy: undefined,
     }
     let lazy: string | undefined
-    const belonging = (): { session: string; method: string; digest: string } => ({ session, method, digest: (lazy ??= digestOfRequest(params)) })
+    const belonging = (): { session: string; method: string; digest: string } => ({
+      session,
+      method,
+      digest: (lazy ??= digestOfRequest(params)),
+    })
     try {
       const { requestState, inputResponses } = params
       const responses = interactive.has(method) ? responsesOf(inputResponses) : undefined
       if (requestState !== undefined && interactive.has(method)) {
-        if (typeof requestState !== 'string' || requestState.length > 1_000) throw new RpcError(rpc.params, '`requestState` is not one of ours')
+        if (typeof requestState !== 'string' || requestState.length > 1_000)
+          throw new RpcError(rpc.params, '`requestState` is not one of ours')
         return exchanges.resume(belonging(), requestState, responses ?? {}, reply)
       }
       const exchange = exchanges.begin(belonging, reply)
@@ -308,27 +336,58 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     }
   }
 
-  async function listen(req: IncomingMessage, res: ServerResponse, session: string, { id, params }: RpcRequest): Promise<void> {
+  async function listen(
+    req: IncomingMessage,
+    res: ServerResponse,
+    session: string,
+    { id, params }: RpcRequest,
+  ): Promise<void> {
     const reply = replyTo(req, res, id, params)
     const wanted = params['notifications']
     if (!isObject(wanted)) return reply.fail(new RpcError(rpc.params, '`notifications` has to be an object'))
     if (!reply.canStream) return reply.fail(new RpcError(rpc.request, '`Accept` has to allow text/event-stream'), 406)
     const uris = wanted['resourceSubscriptions']
-    if (uris !== undefined && (!Array.isArray(uris) || uris.length > 100 || !uris.every((uri) => typeof uri === 'string')))
+    if (
+      uris !== undefined &&
+      (!Array.isArray(uris) || uris.length > 100 || !uris.every((uri) => typeof uri === 'string'))
+    )
       return reply.fail(new RpcError(rpc.params, '`resourceSubscriptions` has to be a list of at most 100 addresses'))
     const watcher = listeners.open(session, id, wanted, res, () => watching.forget(watcher))
-    const client: Client = { session, era: 'modern', key: modernKey(session), capabilities: {}, logLevel: undefined, legacy: undefined }
+    const client: Client = {
+      session,
+      era: 'modern',
+      key: modernKey(session),
+      capabilities: {},
+      logLevel: undefined,
+      legacy: undefined,
+    }
     const honored: string[] = []
     for (const uri of (uris ?? []) as readonly string[]) {
-      const exchange = { reply: () => reply, signal: reply.left, ask: () => Promise.reject(new Failure('cancelled', 'nothing can be asked here')) }
-      if (await methods.watch({ client, params: {}, headers: req.headers, exchange, signal: reply.left, responses: undefined }, uri, watcher)) honored.push(uri)
+      const exchange = {
+        reply: () => reply,
+        signal: reply.left,
+        ask: () => Promise.reject(new Failure('cancelled', 'nothing can be asked here')),
+      }
+      if (
+        await methods.watch(
+          { client, params: {}, headers: req.headers, exchange, signal: reply.left, responses: undefined },
+          uri,
+          watcher,
+        )
+      )
+        honored.push(uri)
     }
     listeners.acknowledge(watcher, honored)
   }
 
   // The legacy protocol --------------------------------------------------------------------------------------------------------
 
-  async function legacyRequest(req: IncomingMessage, res: ServerResponse, session: string, message: RpcRequest): Promise<void> {
+  async function legacyRequest(
+    req: IncomingMessage,
+    res: ServerResponse,
+    session: string,
+    message: RpcRequest,
+  ): Promise<void> {
     const { id, method, params } = message
     if (method === 'initialize') return initialize(req, res, session, message)
     const client = legacyClient(req, session, id)
@@ -336,13 +395,18 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     const reply = replyTo(req, res, id, params)
     const run = methods.legacy.get(method)
     if (run === undefined) return reply.fail(new RpcError(rpc.method, 'there is no such method'))
-    if (client.inFlight.has(id)) return reply.fail(new RpcError(rpc.request, 'a request with this id is on its way already'))
+    if (client.inFlight.has(id))
+      return reply.fail(new RpcError(rpc.request, 'a request with this id is on its way already'))
     const controller = new AbortController()
     const leave = (): void => controller.abort(new Failure('cancelled', 'the client left'))
     reply.left.addEventListener('abort', leave, { once: true })
     client.inFlight.set(id, controller)
     const { capabilities, logLevel } = client
-    const exchange = { reply: () => reply, signal: controller.signal, ask: () => Promise.reject(new Failure('internal', 'asked in the wrong way')) }
+    const exchange = {
+      reply: () => reply,
+      signal: controller.signal,
+      ask: () => Promise.reject(new Failure('internal', 'asked in the wrong way')),
+    }
     try {
       await perform(run, method, {
         client: { session, era: 'legacy', key: client.id, capabilities, logLevel, legacy: client },
@@ -360,7 +424,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   function initialize(req: IncomingMessage, res: ServerResponse, session: string, { id, params }: RpcRequest): void {
     const wanted = params['protocolVersion']
     if (typeof wanted !== 'string') throw new HttpRefusal(400, rpc.params, '`protocolVersion` has to be a text', id)
-    const version = legacyVersions.includes(wanted) ? wanted : legacyVersions[0]!
+    const version = legacyVersions.includes(wanted) ? wanted : legacyVersions[0]
     const client = clients.begin(session, version, capabilitiesOf(params['capabilities']))
     res.setHeader('mcp-session-id', client.id)
     replyTo(req, res, id, params).answer({
@@ -371,7 +435,13 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     })
   }
 
-  function legacyNotification(req: IncomingMessage, res: ServerResponse, session: string, method: string, params: JsonObject): void {
+  function legacyNotification(
+    req: IncomingMessage,
+    res: ServerResponse,
+    session: string,
+    method: string,
+    params: JsonObject,
+  ): void {
     const client = legacyClient(req, session, null)
     checkLegacyVersion(req, null)
     if (method === 'notifications/cancelled') {
@@ -404,9 +474,11 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   /** The client of a request's session. One of somebody else's session does not exist. */
   function legacyClient(req: IncomingMessage, session: string, id: RequestId | null): LegacyClient {
     const given = req.headers['mcp-session-id']
-    if (typeof given !== 'string') throw new HttpRefusal(400, rpc.request, '`Mcp-Session-Id` is missing: send `initialize` first', id)
+    if (typeof given !== 'string')
+      throw new HttpRefusal(400, rpc.request, '`Mcp-Session-Id` is missing: send `initialize` first', id)
     const client = clients.find(given, session)
-    if (client === undefined) throw new HttpRefusal(404, rpc.request, 'there is no such session: send `initialize` again', id)
+    if (client === undefined)
+      throw new HttpRefusal(404, rpc.request, 'there is no such session: send `initialize` again', id)
     return client
   }
 
@@ -452,7 +524,11 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     const [, alias, part] = /^([^.:]+)\.(resources|prompts):/.exec(permission) ?? []
     const resource = alias === undefined ? undefined : upstreams.get(alias)?.resource
     if (resource === undefined) return undefined
-    return { effect: 'read', label: (part === 'prompts' ? resource.prompts : resource.resources).label, check: () => [] }
+    return {
+      effect: 'read',
+      label: (part === 'prompts' ? resource.prompts : resource.resources).label,
+      check: () => [],
+    }
   }
 
   return {
@@ -473,7 +549,8 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
           state,
           ...(why === undefined ? {} : { reason: why }),
           tools: offered.tools.length,
-          quarantined: [...offered.tools, ...offered.prompts].filter(({ barred }) => barred?.code === 'quarantined').length,
+          quarantined: [...offered.tools, ...offered.prompts].filter(({ barred }) => barred?.code === 'quarantined')
+            .length,
         }
       }),
     difference: differenceOf,
@@ -485,7 +562,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     async close() {
       isClosed = true
       listeners.close()
-      for (const client of [...clients.all()]) clients.end(client)
+      for (const client of clients.all()) clients.end(client)
       await Promise.all([...upstreams.values()].map((upstream) => upstream.close()))
     },
   }
@@ -547,14 +624,21 @@ function eraOf(req: IncomingMessage, method: string, params: JsonObject, id: Req
   if (claimed === undefined) {
     if (!namesModern) return 'legacy'
     if (id === null) return 'modern'
-    if (method === 'initialize') throw new HttpRefusal(400, rpc.headerMismatch, `\`initialize\` is not of ${header}`, id)
+    if (method === 'initialize')
+      throw new HttpRefusal(400, rpc.headerMismatch, `\`initialize\` is not of ${header}`, id)
     throw new HttpRefusal(400, rpc.params, `\`_meta\` needs ${meta.version} and ${meta.capabilities}`, id)
   }
-  if (typeof claimed !== 'string') throw new HttpRefusal(400, rpc.params, `${meta.version} in \`_meta\` has to be a text`, id)
-  if (header !== undefined && header !== claimed) throw new HttpRefusal(400, rpc.headerMismatch, 'the header MCP-Protocol-Version and the body disagree', id)
-  if (id !== null && !isObject(own[meta.capabilities])) throw new HttpRefusal(400, rpc.params, `\`_meta\` needs ${meta.capabilities}`, id)
+  if (typeof claimed !== 'string')
+    throw new HttpRefusal(400, rpc.params, `${meta.version} in \`_meta\` has to be a text`, id)
+  if (header !== undefined && header !== claimed)
+    throw new HttpRefusal(400, rpc.headerMismatch, 'the header MCP-Protocol-Version and the body disagree', id)
+  if (id !== null && !isObject(own[meta.capabilities]))
+    throw new HttpRefusal(400, rpc.params, `\`_meta\` needs ${meta.capabilities}`, id)
   if (claimed !== modernVersion)
-    throw new HttpRefusal(400, rpc.unsupportedVersion, 'this revision is not supported', id, { supported: [modernVersion], requested: claimed.slice(0, 100) })
+    throw new HttpRefusal(400, rpc.unsupportedVersion, 'this revision is not supported', id, {
+      supported: [modernVersion],
+      requested: claimed.slice(0, 100),
+    })
   return 'modern'
 }
 
@@ -565,7 +649,8 @@ function checkHeaders(req: IncomingMessage, { id, method, params }: RpcRequest):
   }
   if (headerText(req, 'mcp-protocol-version') === undefined) mismatch('the header MCP-Protocol-Version is missing')
   const named = headerText(req, 'mcp-method')
-  if (named !== method) mismatch(named === undefined ? 'the header Mcp-Method is missing' : 'the header Mcp-Method and the body disagree')
+  if (named !== method)
+    mismatch(named === undefined ? 'the header Mcp-Method is missing' : 'the header Mcp-Method and the body disagree')
   const source = nameSource.get(method)
   if (source === undefined) return
   const inBody = params[source]
@@ -578,7 +663,12 @@ function checkHeaders(req: IncomingMessage, { id, method, params }: RpcRequest):
 function checkLegacyVersion(req: IncomingMessage, id: RequestId | null): void {
   const header = headerText(req, 'mcp-protocol-version')
   if (header !== undefined && !legacyVersions.includes(header))
-    throw new HttpRefusal(400, rpc.request, `MCP-Protocol-Version is not supported: expected one of ${[modernVersion, ...legacyVersions].join(', ')}`, id)
+    throw new HttpRefusal(
+      400,
+      rpc.request,
+      `MCP-Protocol-Version is not supported: expected one of ${[modernVersion, ...legacyVersions].join(', ')}`,
+      id,
+    )
 }
 
 function headerText({ headers }: IncomingMessage, name: string): string | undefined {
@@ -595,6 +685,12 @@ function digestOfRequest(params: JsonObject): string {
 /** Whether a server is still described as it was. Readers of secrets read anew anyway. */
 function isSame(a: McpResource, b: McpResource | undefined): boolean {
   const plain = (resource: McpResource): string =>
-    JSON.stringify(resource, (_key, value: unknown) => (value instanceof Map ? [...value] : typeof value === 'function' ? JSON.stringify((value as () => unknown)()) : value))
+    JSON.stringify(resource, (_key, value: unknown) =>
+      value instanceof Map
+        ? [...value]
+        : typeof value === 'function'
+          ? JSON.stringify((value as () => unknown)())
+          : value,
+    )
   return b !== undefined && plain(a) === plain(b)
 }

@@ -107,8 +107,17 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
       closed: (because) => lost(line, because),
     }
     const { target, era } = resource
-    const options = { era: era === 'auto' ? (knownEra ?? 'auto') : era, capabilities, events, connectWithin: ports.connectWithin } as const
-    const connection = (target.kind === 'http' ? connectHttp({ target, ...options }) : connectProgram({ target, environment: ports.environment, ...options })).then(
+    const options = {
+      era: era === 'auto' ? (knownEra ?? 'auto') : era,
+      capabilities,
+      events,
+      connectWithin: ports.connectWithin,
+    } as const
+    const connection = (
+      target.kind === 'http'
+        ? connectHttp({ target, ...options })
+        : connectProgram({ target, environment: ports.environment, ...options })
+    ).then(
       (made) => {
         knownEra = made.era
         if (isClosed || line.isClosed) void made.close()
@@ -136,7 +145,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     reason = because
     firstTry()
     const pause = Math.min(between.last, between.first * 2 ** Math.min(failures++, 20))
-    retry = setTimeout(() => void start(), pause * (0.75 + 0.25 * Math.random()))
+    retry = setTimeout(() => void start(), pause)
     retry.unref()
   }
 
@@ -163,7 +172,8 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
 
   async function sharedConnection(): Promise<Connection> {
     if (isClosed) throw new Failure('unavailable', `${resource.alias} is stopped`)
-    if (shared === undefined) throw new Failure('unavailable', `${resource.alias} can’t be reached at present: try again later`)
+    if (shared === undefined)
+      throw new Failure('unavailable', `${resource.alias} can’t be reached at present: try again later`)
     return shared.connection.catch(() => {
       throw new Failure('unavailable', `${resource.alias} can’t be reached at present: try again later`)
     })
@@ -212,7 +222,8 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     isStale = true
     if (refreshing !== undefined) return
     refreshing = (async () => {
-      while (isStale && !isClosed) {
+      while (isStale) {
+        if (isClosed) return
         isStale = false
         await refresh().catch((thrown: unknown) => (reason = Failure.from(thrown).message))
         const told = [...changes]
@@ -261,7 +272,9 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
         definitions = await list(from, capabilities, method, key)
       } catch (thrown) {
         if (thrown instanceof UpstreamError && thrown.code === -32601) return []
-        problems.push(`${method}: ${thrown instanceof UpstreamError ? `error ${thrown.code}` : Failure.from(thrown).message}`)
+        problems.push(
+          `${method}: ${thrown instanceof UpstreamError ? `error ${thrown.code}` : Failure.from(thrown).message}`,
+        )
         return before
       }
       const made: NonNullable<Awaited<T>>[] = []
@@ -278,16 +291,46 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
       return made
     }
     const has = (name: string): boolean => isObject(from.offers[name])
-    const tools = await read(has('tools'), 'tools/list', 'tools', (one) => offerTool(resource, one, offers), offered.tools)
-    const prompts = await read(has('prompts'), 'prompts/list', 'prompts', (one) => offerPrompt(resource, one, offers), offered.prompts)
-    const resources = await read(has('resources'), 'resources/list', 'resources', (one) => offerResource(resource, one), offered.resources)
-    const templates = await read(has('resources'), 'resources/templates/list', 'resourceTemplates', (one) => offerTemplate(resource, one, offers), offered.templates)
-    if (problems.length > 0) tell('upstream.problems', { problems: problems.slice(0, 20).map((text) => text.slice(0, 300)) })
+    const tools = await read(
+      has('tools'),
+      'tools/list',
+      'tools',
+      (one) => offerTool(resource, one, offers),
+      offered.tools,
+    )
+    const prompts = await read(
+      has('prompts'),
+      'prompts/list',
+      'prompts',
+      (one) => offerPrompt(resource, one, offers),
+      offered.prompts,
+    )
+    const resources = await read(
+      has('resources'),
+      'resources/list',
+      'resources',
+      (one) => offerResource(resource, one),
+      offered.resources,
+    )
+    const templates = await read(
+      has('resources'),
+      'resources/templates/list',
+      'resourceTemplates',
+      (one) => offerTemplate(resource, one, offers),
+      offered.templates,
+    )
+    if (problems.length > 0)
+      tell('upstream.problems', { problems: problems.slice(0, 20).map((text) => text.slice(0, 300)) })
     return { tools, prompts, resources, templates, problems }
   }
 
   /** All pages of a list. Fails with `invalid` for a cursor that comes again, `too_large` for lists without end. */
-  async function list(from: Connection, capabilities: Capabilities, method: string, key: keyof typeof mostEntries): Promise<readonly JsonObject[]> {
+  async function list(
+    from: Connection,
+    capabilities: Capabilities,
+    method: string,
+    key: keyof typeof mostEntries,
+  ): Promise<readonly JsonObject[]> {
     const found: JsonObject[] = []
     const cursors = new Set<string>()
     const signal = AbortSignal.timeout(listWithin)
@@ -306,10 +349,12 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
       if (!Array.isArray(entries)) throw new Failure('invalid', `the answer to ${method} has no list`)
       for (const entry of entries as readonly Json[]) if (isObject(entry)) found.push(entry)
       bytes += answer.bytes
-      if (bytes > mostOfList || found.length > mostEntries[key]) throw new Failure('too_large', `the answer to ${method} is too long`)
+      if (bytes > mostOfList || found.length > mostEntries[key])
+        throw new Failure('too_large', `the answer to ${method} is too long`)
       const next = answer.result['nextCursor']
       if (next === undefined || next === null || next === '') return found
-      if (typeof next !== 'string' || next.length > 4_096) throw new Failure('invalid', `the answer to ${method} has no cursor that could be used`)
+      if (typeof next !== 'string' || next.length > 4_096)
+        throw new Failure('invalid', `the answer to ${method} has no cursor that could be used`)
       if (cursors.has(next)) throw new Failure('invalid', `the pages of ${method} go round in circles`)
       cursors.add(next)
       cursor = next
@@ -373,7 +418,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     watch,
     unwatch,
     forget(key) {
-      for (const line of [...lines.values()]) if (line.key.startsWith(`${key} `)) end(line)
+      for (const line of lines.values()) if (line.key.startsWith(`${key} `)) end(line)
     },
     refresh,
     close,

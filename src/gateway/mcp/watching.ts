@@ -10,7 +10,10 @@ export interface Watching {
   /** Ends all of a watcher. */
   forget(watcher: string): void
   /** Those who watch what an upstream said has changed, and under which address they know it. */
-  of(alias: string, uri: string): readonly { readonly watcher: string; readonly session: string; readonly shown: string }[]
+  of(
+    alias: string,
+    uri: string,
+  ): readonly { readonly watcher: string; readonly session: string; readonly shown: string }[]
 }
 
 const mostEach = 100
@@ -51,13 +54,14 @@ export function createWatching(): Watching {
     watches: (watcher, shown) => byWatcher.get(watcher)?.has(shown) ?? false,
     remove,
     forget(watcher) {
-      for (const shown of [...(byWatcher.get(watcher)?.keys() ?? [])]) remove(watcher, shown)
+      for (const shown of byWatcher.get(watcher)?.keys() ?? []) remove(watcher, shown)
     },
     of(alias, uri) {
       const found: { watcher: string; session: string; shown: string }[] = []
       for (const [watcher, own] of byWatcher)
         for (const [shown, watch] of own)
-          if (watch.uri === uri && watch.upstream.resource.alias === alias) found.push({ watcher, session: watch.session, shown })
+          if (watch.uri === uri && watch.upstream.resource.alias === alias)
+            found.push({ watcher, session: watch.session, shown })
       return found
     },
   }

@@ -5,7 +5,12 @@ import type { Json, JsonObject } from '../../core/json.ts'
 
 export const modernVersion = '2026-07-28'
 /** Revisions with `initialize` and sessions, newest first. */
-export const legacyVersions: readonly string[] = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05']
+export const legacyVersions: readonly [newest: string, ...older: string[]] = [
+  '2025-11-25',
+  '2025-06-18',
+  '2025-03-26',
+  '2024-11-05',
+]
 
 /** `legacy`: up to 2025-11-25, with sessions. `modern`: from 2026-07-28, each request on its own. */
 export type Era = 'legacy' | 'modern'
@@ -60,12 +65,13 @@ export interface RpcNotification {
   readonly method: string
   readonly params: JsonObject
 }
-export interface RpcResponse {
-  readonly kind: 'response'
-  readonly id: RequestId | null
-  readonly result?: JsonObject
-  readonly error?: { readonly code: number; readonly message: string; readonly data?: Json }
-}
+export type RpcResponse = { readonly kind: 'response'; readonly id: RequestId | null } & (
+  | { readonly result: JsonObject; readonly error?: undefined }
+  | {
+      readonly error: { readonly code: number; readonly message: string; readonly data?: Json }
+      readonly result?: undefined
+    }
+)
 export type Message = RpcRequest | RpcNotification | RpcResponse
 
 export const isObject = (value: unknown): value is JsonObject =>
@@ -80,7 +86,7 @@ export function messageOf(value: Json): Message | undefined {
   const { id, method, params } = value
   if (typeof method === 'string') {
     if (method.length > 256 || (params !== undefined && !isObject(params))) return undefined
-    const held = (params as JsonObject | undefined) ?? {}
+    const held = params ?? {}
     if (!Object.hasOwn(value, 'id')) return { kind: 'notification', method, params: held }
     return isId(id) ? { kind: 'request', id, method, params: held } : undefined
   }
@@ -177,14 +183,19 @@ export function headerParamsOf(schema: Json): readonly HeaderParam[] | string {
 
   function visit(node: Json, path: readonly string[], reachable: boolean, depth: number): void {
     if (wrong !== undefined || depth > 64) return
-    if (Array.isArray(node)) return node.forEach((each: Json) => visit(each, path, false, depth + 1))
+    if (Array.isArray(node)) {
+      for (const each of node as readonly Json[]) visit(each, path, false, depth + 1)
+      return
+    }
     if (!isObject(node)) return
     const name = node['x-mcp-header']
     if (name !== undefined) {
       const { type } = node
       if (!reachable || path.length === 0) wrong = '`x-mcp-header` stands where it can’t be reached by names alone'
-      else if (typeof name !== 'string' || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/.test(name)) wrong = '`x-mcp-header` is no header name'
-      else if (type !== 'string' && type !== 'integer' && type !== 'boolean') wrong = '`x-mcp-header` is for texts, integers and booleans'
+      else if (typeof name !== 'string' || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/.test(name))
+        wrong = '`x-mcp-header` is no header name'
+      else if (type !== 'string' && type !== 'integer' && type !== 'boolean')
+        wrong = '`x-mcp-header` is for texts, integers and booleans'
       else if (seen.has(name.toLowerCase())) wrong = `\`x-mcp-header\` names ${name} twice`
       else {
         seen.add(name.toLowerCase())
@@ -194,7 +205,8 @@ export function headerParamsOf(schema: Json): readonly HeaderParam[] | string {
     for (const [key, child] of Object.entries(node)) {
       if (key === 'properties' && isObject(child))
         for (const [property, of] of Object.entries(child)) visit(of, [...path, property], reachable, depth + 1)
-      else if (key !== 'default' && key !== 'const' && key !== 'enum' && key !== 'examples') visit(child, path, false, depth + 1)
+      else if (key !== 'default' && key !== 'const' && key !== 'enum' && key !== 'examples')
+        visit(child, path, false, depth + 1)
     }
   }
 
@@ -223,28 +235,44 @@ export function encodeHeader(text: string): string {
 }
 
 const valueAt = (root: Json, path: readonly string[]): Json | undefined =>
-  path.reduce<Json | undefined>((node, key) => (isObject(node) && Object.hasOwn(node, key) ? node[key] : undefined), root)
+  path.reduce<Json | undefined>(
+    (node, key) => (isObject(node) && Object.hasOwn(node, key) ? node[key] : undefined),
+    root,
+  )
+
+/** An argument as headers can repeat it; undefined for what they don't. */
+function mirrored(args: JsonObject, path: readonly string[]): string | boolean | number | undefined {
+  const value = valueAt(args, path)
+  if (typeof value === 'string' || typeof value === 'boolean') return value
+  return typeof value === 'number' && Number.isSafeInteger(value) ? value : undefined
+}
 
 /** The `Mcp-Param-*` headers that repeat these arguments. */
 export function paramHeaders(params: readonly HeaderParam[], args: JsonObject): Record<string, string> {
   const headers: Record<string, string> = {}
   for (const { header, path } of params) {
-    const value = valueAt(args, path)
-    if (typeof value === 'string' || typeof value === 'boolean' || Number.isSafeInteger(value))
-      headers[header] = encodeHeader(String(value))
+    const value = mirrored(args, path)
+    if (value !== undefined) headers[header] = encodeHeader(`${value}`)
   }
   return headers
 }
 
 /** In what the headers of a call disagree with its arguments; undefined where they agree. */
-export function paramMismatch(params: readonly HeaderParam[], args: JsonObject, headers: IncomingHttpHeaders): string | undefined {
+export function paramMismatch(
+  params: readonly HeaderParam[],
+  args: JsonObject,
+  headers: IncomingHttpHeaders,
+): string | undefined {
   for (const { header, path, isNumber } of params) {
-    const value = valueAt(args, path)
-    if (typeof value !== 'string' && typeof value !== 'boolean' && !Number.isSafeInteger(value)) continue
+    const value = mirrored(args, path)
+    if (value === undefined) continue
     const given = headers[header]
     if (typeof given !== 'string') return `the header ${header} is missing`
     const decoded = decodeHeader(given)
-    const agrees = isNumber && decoded !== undefined && /^-?\d+(\.\d+)?$/.test(decoded) ? Number(decoded) === value : decoded === String(value)
+    const agrees =
+      isNumber && decoded !== undefined && /^-?\d+(\.\d+)?$/.test(decoded)
+        ? Number(decoded) === value
+        : decoded === `${value}`
     if (!agrees) return `the header ${header} says something else than the body`
   }
   return undefined

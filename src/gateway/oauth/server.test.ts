@@ -2,6 +2,7 @@ import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
 import { afterEach, describe, expect, test } from 'vitest'
 import { startGateway } from '../../../test/support/gateway.ts'
 import { ask } from '../../../test/support/mcp.ts'
+import type { Loose } from '../../../test/support/mcp.ts'
 
 const policy = `
 facts: { customer_id: int }
@@ -32,10 +33,16 @@ async function open() {
       headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
       body: typeof form === 'string' ? form : new URLSearchParams(form).toString(),
     })
-    return { status: response.status, headers: response.headers, body: (await response.json()) as Record<string, any> }
+    return { status: response.status, headers: response.headers, body: (await response.json()) as Loose }
   }
   const lend = (more: Record<string, string> = {}) =>
-    post('/oauth/token', { grant_type: exchange, subject_token: token, subject_token_type: accessToken, agent: 'responder', ...more })
+    post('/oauth/token', {
+      grant_type: exchange,
+      subject_token: token,
+      subject_token_type: accessToken,
+      agent: 'responder',
+      ...more,
+    })
   const sessionOf = (given: string) => gateway.sessions.live().find(({ parent }) => parent === id && given !== '')
   return { gateway, id, token, post, lend, sessionOf }
 }
@@ -50,9 +57,14 @@ describe('token exchange', () => {
     const child = gateway.sessions.live().find(({ parent }) => parent === id)!
     expect(child).toMatchObject({ agent: 'responder', facts: { customer_id: 42 } })
     expect(body['expires_in']).toBe(Math.floor((child.deadline - gateway.clock()) / 1000))
-    expect(decodeJwt(body['access_token'])).toMatchObject({ sid: child.id, act: { sub: 'agent:responder', act: { sub: 'agent:reader' } } })
+    expect(decodeJwt(body['access_token'])).toMatchObject({
+      sid: child.id,
+      act: { sub: 'agent:responder', act: { sub: 'agent:reader' } },
+    })
     const keys = createRemoteJWKSet(new URL(`${gateway.listener.url}/oauth/jwks`))
-    await expect(jwtVerify(body['access_token'], keys, { currentDate: new Date(gateway.clock()) })).resolves.toBeDefined()
+    await expect(
+      jwtVerify(body['access_token'], keys, { currentDate: new Date(gateway.clock()) }),
+    ).resolves.toBeDefined()
     expect((await ask({ url: gateway.url, token: body['access_token'] }, 'tools/list')).status).toBe(200)
   })
 
@@ -77,13 +89,20 @@ describe('token exchange', () => {
     for (const scope of ['desk:delete', '*:*', 'desk:*', 'desk:read desk:delete'])
       expect([scope, (await lend({ scope })).body['error']]).toEqual([scope, 'invalid_scope'])
     expect((await lend({ agent: 'nobody' })).body).toMatchObject({ error: 'invalid_scope' })
-    const details = (value: object) => lend({ authorization_details: JSON.stringify([{ type: 'sallyport', ...value }]) })
+    const details = (value: object) =>
+      lend({ authorization_details: JSON.stringify([{ type: 'sallyport', ...value }]) })
     expect((await details({ facts: { customer_id: 43 } })).body).toMatchObject({ error: 'invalid_scope' })
-    expect((await details({ only: [{ do: 'desk:read', when: 'args.id == 1' }], limits: { calls: '1/min' } })).status).toBe(200)
+    expect(
+      (await details({ only: [{ do: 'desk:read', when: 'args.id == 1' }], limits: { calls: '1/min' } })).status,
+    ).toBe(200)
     const long = await lend({ expires_in: '999999999' })
     expect(long.body['expires_in']).toBeLessThanOrEqual(30 * 60)
     expect(token).toBeDefined()
-    expect(gateway.sessions.live().every(({ agent, only }) => agent !== 'responder' || only === undefined || only.length === 1)).toBe(true)
+    expect(
+      gateway.sessions
+        .live()
+        .every(({ agent, only }) => agent !== 'responder' || only === undefined || only.length === 1),
+    ).toBe(true)
   })
 
   test('promise 4: refuses what it can’t read, and never sends a token back', async () => {
@@ -95,7 +114,10 @@ describe('token exchange', () => {
       [{ grant_type: exchange, subject_token: token }, 'invalid_request'],
       [{ grant_type: exchange, subject_token: token, subject_token_type: 'urn:x' }, 'invalid_request'],
       [{ grant_type: exchange, subject_token: token, subject_token_type: accessToken }, 'invalid_request'],
-      [{ grant_type: exchange, subject_token: `${token}x`, subject_token_type: accessToken, agent: 'responder' }, 'invalid_grant'],
+      [
+        { grant_type: exchange, subject_token: `${token}x`, subject_token_type: accessToken, agent: 'responder' },
+        'invalid_grant',
+      ],
       [`grant_type=${exchange}&subject_token=${token}&subject_token=${token}`, 'invalid_request'],
       [JSON.stringify({ grant_type: exchange }), 'invalid_request', { 'content-type': 'application/json' }],
       [`a=${'x'.repeat(70_000)}`, 'invalid_request'],
@@ -105,11 +127,27 @@ describe('token exchange', () => {
       expect([answer.status >= 400, answer.body['error']]).toEqual([true, error])
       expect(JSON.stringify(answer.body)).not.toContain(token)
     }
-    const bad = ['nonsense', '{}', '[]', '[1]', '[{"type":"other"}]', '[{"type":"sallyport","surprise":1}]', '[{"type":"sallyport","only":"*"}]', '[{"type":"sallyport","only":[{"do":1}]}]', '[{"type":"sallyport","limits":{"calls":5}}]', '['.repeat(50)]
+    const bad = [
+      'nonsense',
+      '{}',
+      '[]',
+      '[1]',
+      '[{"type":"other"}]',
+      '[{"type":"sallyport","surprise":1}]',
+      '[{"type":"sallyport","only":"*"}]',
+      '[{"type":"sallyport","only":[{"do":1}]}]',
+      '[{"type":"sallyport","limits":{"calls":5}}]',
+      '['.repeat(50),
+    ]
     for (const authorization_details of bad)
-      expect([authorization_details, (await lend({ authorization_details })).body['error']]).toEqual([authorization_details, 'invalid_request'])
+      expect([authorization_details, (await lend({ authorization_details })).body['error']]).toEqual([
+        authorization_details,
+        'invalid_request',
+      ])
     expect((await lend({ expires_in: '-1' })).body).toMatchObject({ error: 'invalid_request' })
-    expect((await lend({ scope: 'desk:read', authorization_details: '[]' })).body).toMatchObject({ error: 'invalid_request' })
+    expect((await lend({ scope: 'desk:read', authorization_details: '[]' })).body).toMatchObject({
+      error: 'invalid_request',
+    })
   })
 })
 
@@ -134,7 +172,7 @@ describe('revocation', () => {
 test('metadata tells where everything is', async () => {
   const { gateway } = await open()
   const base = gateway.listener.url
-  const read = async (path: string) => (await fetch(`${base}${path}`)).json() as Promise<Record<string, any>>
+  const read = async (path: string) => (await fetch(`${base}${path}`)).json() as Promise<Loose>
   expect(await read('/.well-known/oauth-authorization-server')).toMatchObject({
     issuer: base,
     token_endpoint: `${base}/oauth/token`,

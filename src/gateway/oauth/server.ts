@@ -3,7 +3,7 @@ import type { AuditLog } from '../../core/audit.ts'
 import type { FactValue } from '../../core/condition.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json } from '../../core/json.ts'
-import type { PermissionText, SessionId } from '../../core/session.ts'
+import type { SessionId } from '../../core/session.ts'
 import type { Clock } from '../../guard/clock.ts'
 import { sha256 } from '../../guard/digest.ts'
 import { parseJson } from '../../guard/json.ts'
@@ -54,12 +54,16 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
     if (form.get('grant_type') !== exchange) throw new OAuthError('unsupported_grant_type', `expected \`${exchange}\``)
     // A JWT unless asked for otherwise: it has the chain of who acts for whom in it.
     const wanted = form.get('requested_token_type') ?? jwt
-    if (wanted !== accessToken && wanted !== jwt) throw new OAuthError('invalid_request', '`requested_token_type` has to be that of an access token or a JWT')
+    if (wanted !== accessToken && wanted !== jwt)
+      throw new OAuthError('invalid_request', '`requested_token_type` has to be that of an access token or a JWT')
     const lender = await sessionOf(form, 'subject')
     const request: LendRequest = { ...narrowing(form), agent: await agentOf(form) }
 
     const opaque = wanted === accessToken ? tokens.opaque() : undefined
-    const session = await sessions.lend(lender, { ...request, ...(opaque === undefined ? {} : { tokenDigest: sha256(opaque) }) })
+    const session = await sessions.lend(lender, {
+      ...request,
+      ...(opaque === undefined ? {} : { tokenDigest: sha256(opaque) }),
+    })
     const scope = (session.only ?? []).map(({ do: text }) => text)
     const token = opaque ?? (await tokens.signed(sessions.chain(session.id), scope))
     answer(res, 200, {
@@ -75,18 +79,24 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
   async function agentOf(form: URLSearchParams): Promise<string> {
     const named = form.get('agent')
     if (form.get('actor_token') === null) {
-      if (named === null) throw new OAuthError('invalid_request', 'say whom to lend to: `agent` with its name, or its token as `actor_token`')
+      if (named === null)
+        throw new OAuthError(
+          'invalid_request',
+          'say whom to lend to: `agent` with its name, or its token as `actor_token`',
+        )
       return named
     }
     const agent = sessions.get(await sessionOf(form, 'actor'))?.agent
-    if (agent === undefined || (named !== null && named !== agent)) throw new OAuthError('invalid_request', '`actor_token` is not of the agent that `agent` names')
+    if (agent === undefined || (named !== null && named !== agent))
+      throw new OAuthError('invalid_request', '`actor_token` is not of the agent that `agent` names')
     return agent
   }
 
   async function sessionOf(form: URLSearchParams, whose: 'subject' | 'actor'): Promise<SessionId> {
     const [token, type] = [form.get(`${whose}_token`), form.get(`${whose}_token_type`)]
     if (token === null) throw new OAuthError('invalid_request', `\`${whose}_token\` is missing`)
-    if (type !== accessToken && type !== jwt) throw new OAuthError('invalid_request', `\`${whose}_token_type\` has to be \`${accessToken}\``)
+    if (type !== accessToken && type !== jwt)
+      throw new OAuthError('invalid_request', `\`${whose}_token_type\` has to be \`${accessToken}\``)
     try {
       return await authenticate(token)
     } catch (thrown) {
@@ -122,7 +132,9 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
         await run(req, res)
       } catch (thrown) {
         const refused = thrown instanceof OAuthError ? thrown : fromFailure(Failure.from(thrown))
-        audit.append({ type: 'token.refused', at: clock(), error: refused.error, because: refused.message.slice(0, 300) }).done.catch(() => {})
+        audit
+          .append({ type: 'token.refused', at: clock(), error: refused.error, because: refused.message.slice(0, 300) })
+          .done.catch(() => {})
         if (!req.complete) res.setHeader('connection', 'close')
         answer(res, refused.status, { error: refused.error, error_description: refused.message })
       }
@@ -180,8 +192,9 @@ function fromFailure({ code, message }: Failure): OAuthError {
 
 /** A form, each parameter at most once (RFC 6749 §3.2). */
 async function formOf(req: IncomingMessage): Promise<URLSearchParams> {
-  const type = (req.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase()
-  if (type !== 'application/x-www-form-urlencoded') throw new OAuthError('invalid_request', '`Content-Type` has to be application/x-www-form-urlencoded')
+  const type = (req.headers['content-type'] ?? '').replace(/;.*$/s, '').trim().toLowerCase()
+  if (type !== 'application/x-www-form-urlencoded')
+    throw new OAuthError('invalid_request', '`Content-Type` has to be application/x-www-form-urlencoded')
   const form = new URLSearchParams((await readBody(req, mostBody)).toString('utf8'))
   const names = [...form.keys()]
   if (new Set(names).size !== names.length) throw new OAuthError('invalid_request', 'a parameter stands there twice')
@@ -193,10 +206,19 @@ function narrowing(form: URLSearchParams): Omit<LendRequest, 'agent'> {
   const scope = form.get('scope')
   const details = form.get('authorization_details')
   const lasts = form.get('expires_in')
-  if (scope !== null && details !== null) throw new OAuthError('invalid_request', 'either `scope` or `authorization_details`')
-  if (lasts !== null && !/^\d{1,9}$/.test(lasts)) throw new OAuthError('invalid_request', '`expires_in` has to be a number of seconds')
+  if (scope !== null && details !== null)
+    throw new OAuthError('invalid_request', 'either `scope` or `authorization_details`')
+  if (lasts !== null && !/^\d{1,9}$/.test(lasts))
+    throw new OAuthError('invalid_request', '`expires_in` has to be a number of seconds')
   return {
-    ...(scope === null ? {} : { only: scope.split(' ').filter(Boolean).map((text) => ({ do: text })) }),
+    ...(scope === null
+      ? {}
+      : {
+          only: scope
+            .split(' ')
+            .filter(Boolean)
+            .map((text) => ({ do: text })),
+        }),
     ...(details === null ? {} : detailsOf(details)),
     ...(lasts === null ? {} : { lasts: Number(lasts) * 1000 }),
   }
@@ -209,18 +231,28 @@ function detailsOf(text: string): Pick<LendRequest, 'only' | 'facts' | 'limits'>
   }
   const list = parseJson(text, { maxBytes: mostBody, maxDepth: 8, maxKeys: 1_000 })
   const [entry, ...more] = Array.isArray(list) ? (list as readonly Json[]) : wrong('has to be a list')
-  if (typeof entry !== 'object' || entry === null || Array.isArray(entry) || more.length > 0) return wrong('has to have one entry')
+  if (typeof entry !== 'object' || entry === null || Array.isArray(entry) || more.length > 0)
+    return wrong('has to have one entry')
   const { type, only, facts, limits, ...unknown } = entry as Readonly<Record<string, Json>>
   if (type !== detailsType) return wrong(`has to be of the type \`${detailsType}\``)
   if (Object.keys(unknown).length > 0) return wrong(`can’t have \`${Object.keys(unknown)[0]}\``)
-  const isRecord = (value: Json | undefined): value is Readonly<Record<string, Json>> => typeof value === 'object' && value !== null && !Array.isArray(value)
+  const isRecord = (value: Json | undefined): value is Readonly<Record<string, Json>> =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
   const isPermission = (value: Json): boolean =>
-    isRecord(value) && typeof value['do'] === 'string' && (value['when'] === undefined || typeof value['when'] === 'string') && Object.keys(value).every((key) => key === 'do' || key === 'when')
-  if (only !== undefined && !(Array.isArray(only) && only.length <= 1_000 && (only as readonly Json[]).every(isPermission))) return wrong('`only` has to be a list of `{ do, when }`')
+    isRecord(value) &&
+    typeof value['do'] === 'string' &&
+    (value['when'] === undefined || typeof value['when'] === 'string') &&
+    Object.keys(value).every((key) => key === 'do' || key === 'when')
+  if (
+    only !== undefined &&
+    !(Array.isArray(only) && only.length <= 1_000 && (only as readonly Json[]).every(isPermission))
+  )
+    return wrong('`only` has to be a list of `{ do, when }`')
   if (facts !== undefined && !isRecord(facts)) return wrong('`facts` has to be an object')
-  if (limits !== undefined && !(isRecord(limits) && Object.values(limits).every((value) => typeof value === 'string'))) return wrong('`limits` has to be an object of texts')
+  if (limits !== undefined && !(isRecord(limits) && Object.values(limits).every((value) => typeof value === 'string')))
+    return wrong('`limits` has to be an object of texts')
   return {
-    ...(only === undefined ? {} : { only: only as unknown as readonly PermissionText[] }),
+    ...(only === undefined ? {} : { only }),
     ...(facts === undefined ? {} : { facts: facts as Readonly<Record<string, FactValue>> }),
     ...(limits === undefined ? {} : { limits: limits as Readonly<Record<string, string>> }),
   }
