@@ -86,7 +86,9 @@ export interface MasterKeys {
    * `read`, and the one before is there until `finish`. Does nothing where the key is given from outside.
    */
   next(): void
-  /** Leaves the keys before the first: nothing is wrapped with them any more. */
+  /** Whether a key waits to take the place of the one before: a change that was begun is not finished. */
+  isChanging(): boolean
+  /** Leaves the key before: nothing is wrapped with it any more. */
   finish(): void
 }
 
