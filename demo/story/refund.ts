@@ -1,8 +1,8 @@
 import { createInterface } from 'node:readline'
-import type { ApprovalView } from '../../src/control/wire.ts'
 import type { Approval } from '../../src/core/approval.ts'
 import { runLine } from '../../src/cli/run.ts'
 import { euros } from '../helpdesk/desk.ts'
+import type { Agent, Outcome } from './agent.ts'
 import { errorOf, given, peoplesSide } from './person.ts'
 import { attempt, claim, eventually } from './story.ts'
 import type { Case, Story } from './story.ts'
@@ -10,11 +10,11 @@ import type { Case, Story } from './story.ts'
 /** How long a person at the terminal may think, in milliseconds: less than the gateway holds the call. */
 const thinking = 180_000
 
+const args = { order_id: 9001, customer_id: 42, amount: 69 }
+
 /** The third act: a refund that people are asked about. */
 export async function refund(story: Story, { responder }: Case): Promise<void> {
-  const { stage, narrator, ledger, signal } = story
-  const { desk } = stage
-  const args = { order_id: 9001, customer_id: 42, amount: 69 }
+  const { stage, narrator, ledger } = story
   ledger.begin('the refund')
   await narrator.act(3, 'The refund')
   await narrator.say(
@@ -22,53 +22,67 @@ export async function refund(story: Story, { responder }: Case): Promise<void> {
       'model thinks. The agent’s call waits meanwhile.',
   )
   await narrator.does('responder', `refund ${JSON.stringify(args)}`)
-  const waiting = attempt(story, responder, 'refund', args, { signal, asked: true, onProgress: () => {} })
-  waiting.catch(() => {})
+  const waiting = asks(story, responder)
   const question = await pendingAfter(story)
+  await helpThemselves(story, responder, question)
 
-  await narrator.does('responder', 'does not care to wait, and tries to approve its own request')
-  const own = await peoplesSide(stage.people, responder.token).post(`/v1/approvals/${question.id}/answer`, {
-    verdict: 'approve',
-  })
-  const anna = await stage.anna.post(`/v1/approvals/${question.id}/answer`, { verdict: 'approve' })
-  for (const answer of [own, anna]) ledger.tried(answer.status === 200 ? 'allowed' : 'refused')
-  await narrator.does('', `→ ${own.status} ${errorOf(own)}`)
-  await narrator.does('anna', 'on whose behalf it runs, may not answer either')
-  await narrator.does('', `→ ${anna.status} ${errorOf(anna)}`)
-  await claim(story, 'Nobody approves their own request', own.status === 401 && anna.status === 403)
-
-  narrator.gap()
   await narrator.say('Ben of billing sees this (`sallyport approvals show`):')
   await narrator.card(await shown(story, question.id))
   const agrees = await answered(story)
-  const view = given(await stage.admin.get<ApprovalView>(`/v1/approvals/${question.id}`))
-  given(
-    await stage.ben.post(`/v1/approvals/${question.id}/answer`, {
-      verdict: agrees ? 'approve' : 'deny',
-      reason: agrees ? 'the lamp was broken' : 'not this one',
-    }),
-  )
-  const first = await waiting
-  await narrator.does('responder', first.text)
-  if (!agrees) {
-    await claim(story, 'Ben said no, and nothing was sent', first.kind === 'refused' && desk.refunded() === 0)
-    return
-  }
-  const once = first.kind === 'done' && desk.count('refunds') === 1 && desk.refunded() === 6_900
-  await claim(story, `${euros(desk.refunded())} were sent back, in ${desk.count('refunds')} refund`, once)
-
-  await narrator.does('responder', 'makes the same call once more')
-  const repeated = attempt(story, responder, 'refund', args, { signal, asked: true, onProgress: () => {} })
-  repeated.catch(() => {})
-  const again = await pendingAfter(story, question)
-  given(await stage.ben.post(`/v1/approvals/${again.id}/answer`, { verdict: 'deny', reason: 'was paid already' }))
-  const second = await repeated
-  await narrator.does('', `→ a new question, and Ben says no: ${second.text}`)
+  await answer(story, question, agrees, agrees ? 'the lamp was broken' : 'not this one')
+  const outcome = await waiting
+  await narrator.does('responder', outcome.text)
+  const [count, sum] = [stage.desk.count('refunds'), stage.desk.refunded()]
+  if (!agrees) return claim(story, 'Ben said no, and nothing was sent', outcome.kind === 'refused' && sum === 0)
   await claim(
     story,
-    'An approval lets one exact call happen, once',
-    view.approval.id !== again.id && second.kind === 'refused' && desk.count('refunds') === 1,
+    `${euros(sum)} were sent back, in ${count} refund`,
+    outcome.kind === 'done' && count === 1 && sum === 6_900,
   )
+  await repeat(story, responder, question)
+}
+
+/** Those who may not answer try to: the agent itself, and the person on whose behalf it runs. */
+async function helpThemselves(story: Story, responder: Agent, { id }: Approval): Promise<void> {
+  const { stage, narrator, ledger } = story
+  const path = `/v1/approvals/${id}/answer`
+  await narrator.does('responder', 'does not care to wait, and tries to approve its own request')
+  const own = await peoplesSide(stage.people, responder.token).post(path, { verdict: 'approve' })
+  await narrator.does('', `→ ${own.status} ${errorOf(own)}`)
+  await narrator.does('anna', 'on whose behalf it runs, may not answer either')
+  const anna = await stage.anna.post(path, { verdict: 'approve' })
+  await narrator.does('', `→ ${anna.status} ${errorOf(anna)}`)
+  for (const { status } of [own, anna]) ledger.tried(status === 200 ? 'allowed' : 'refused')
+  await claim(story, 'Nobody approves their own request', own.status === 401 && anna.status === 403)
+  narrator.gap()
+}
+
+/** The same call, now that it was approved once. */
+async function repeat(story: Story, responder: Agent, before: Approval): Promise<void> {
+  const { stage, narrator } = story
+  await narrator.does('responder', 'makes the same call once more')
+  const waiting = asks(story, responder)
+  const question = await pendingAfter(story, before)
+  await answer(story, question, false, 'was paid already')
+  const outcome = await waiting
+  await narrator.does('', `→ a new question, and Ben says no: ${outcome.text}`)
+  const isOnce = outcome.kind === 'refused' && stage.desk.count('refunds') === 1
+  await claim(story, 'An approval lets one exact call happen, once', isOnce && question.id !== before.id)
+}
+
+/** The call, which waits for an answer. */
+function asks(story: Story, responder: Agent): Promise<Outcome> {
+  const waiting = attempt(story, responder, 'refund', args, {
+    signal: story.signal,
+    asked: true,
+    onProgress: () => {},
+  })
+  waiting.catch(() => {}) // Awaited after the answer.
+  return waiting
+}
+
+async function answer({ stage }: Story, { id }: Approval, agrees: boolean, reason: string): Promise<void> {
+  given(await stage.ben.post(`/v1/approvals/${id}/answer`, { verdict: agrees ? 'approve' : 'deny', reason }))
 }
 
 /** The question that waits, once it is another than one before. */
@@ -113,11 +127,11 @@ async function answered({ io, narrator, asksPerson, signal }: Story): Promise<bo
       if (/^y(es)?$/i.test(text.trim())) return true
       if (/^no?$/i.test(text.trim())) return false
     }
-  } catch (thrown) {
+  } catch {
     signal.throwIfAborted()
     io.out('\n')
     await narrator.does('ben', 'did not answer in time, which is a no')
-    return thrown === undefined
+    return false
   } finally {
     lines.removeAllListeners('close')
     lines.close()
