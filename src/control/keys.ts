@@ -18,7 +18,7 @@ const issueBody: z.ZodType<IssueKey> = z.strictObject({
     .optional(),
 })
 
-export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly Route[] {
+export function keyRoutes({ keys, sessions, policies, callers }: ControlPorts): readonly Route[] {
   return [
     route('GET', '/v1/keys', ['admin'], async () => ({ keys: (await keys.list()).map(view) })),
     route('POST', '/v1/keys', ['admin'], async ({ caller, body }): Promise<IssuedKey> => {
@@ -42,8 +42,16 @@ export function keyRoutes({ keys, policies, callers }: ControlPorts): readonly R
       // Whoever puts the text of a key here by mistake does not get it back in a complaint.
       if (!/^key_[A-Za-z0-9_-]{1,64}$/.test(param('id')))
         throw new Failure('invalid', 'expected the id of a key: `key_` and what follows it in the list')
-      await keys.revoke(param('id'), callerName(caller), `revoked by ${callerName(caller)}`)
-      return { revoked: param('id') }
+      const [id, by] = [param('id'), callerName(caller)]
+      await keys.revoke(id, by, `revoked by ${by}`)
+      // What it started goes with it: the tokens that an agent lent on are not this key, and would live on.
+      const started = sessions.live().filter(({ startedBy }) => startedBy === `key:${id}`)
+      await sessions.end(
+        started.map((session) => session.id),
+        `its key was revoked by ${by}`,
+        by,
+      )
+      return { revoked: id }
     }),
   ]
 }

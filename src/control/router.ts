@@ -49,6 +49,9 @@ export const statusOf: Readonly<Record<FailureCode, number>> = {
   internal: 500,
 }
 
+/** How often it is looked whether who reads a stream still may, in milliseconds. */
+const recheck = 2_000
+
 const limits = { maxBytes: 1_048_576, maxDepth: 64 }
 
 /** Answers a request by the first route that fits. Fails with the code of what is wrong. */
@@ -73,11 +76,22 @@ export async function dispatch(
       fitting.length === 0 ? `there is nothing at ${url.pathname}` : `${url.pathname} takes no ${request.method}`,
     )
   const { candidate, params } = found
-  if (!hasRole(caller, ...candidate.roles) && !(candidate.services === true && caller.kind === 'service'))
-    throw new Failure('forbidden', `this needs the role ${candidate.roles.join(' or ')}`)
+  if (!mayUse(caller, candidate)) throw new Failure('forbidden', `this needs the role ${candidate.roles.join(' or ')}`)
 
+  // Who left while it was looked up who they are is not told of leaving again: nothing would ever stop for them.
+  if (response.closed) throw new Failure('cancelled', 'the caller left')
   const leave = new AbortController()
-  response.once('close', () => leave.abort())
+  // A stream may go on for days: it ends when its key is revoked, or the person loses the role.
+  const looking = setInterval(() => {
+    authenticate(request).then(
+      (now) => mayUse(now, candidate) || response.destroy(),
+      () => response.destroy(),
+    )
+  }, recheck).unref()
+  response.once('close', () => {
+    clearInterval(looking)
+    leave.abort()
+  })
   const body = request.method === 'POST' ? await readBody(request) : {}
   const answer = await candidate.handle({
     caller,
@@ -89,6 +103,9 @@ export async function dispatch(
   })
   if (answer !== undefined) send(response, 200, answer)
 }
+
+const mayUse = (caller: Caller, { roles, services }: Route): boolean =>
+  hasRole(caller, ...roles) || (services === true && caller.kind === 'service')
 
 export function send(response: ServerResponse, status: number, value: unknown): void {
   if (response.headersSent) return void response.destroy()
