@@ -116,12 +116,14 @@ export interface Telling {
   step(message: string): void
 }
 
+/** Per second, after a burst of as many. What is too much is left out: the next says how far it got. */
 const mostPerSecond = 20
 
 export function createTelling(reply: () => Reply): Telling {
   let last = -Infinity
   let offset = 0
-  let toldAt = 0
+  let left = mostPerSecond
+  let countedAt = performance.now()
 
   function send(progress: number, total: number | undefined, message: string | undefined): void {
     const { progressToken } = reply()
@@ -141,8 +143,10 @@ export function createTelling(reply: () => Reply): Telling {
   return {
     tell({ progress, total, message }) {
       const now = performance.now()
-      if (now - toldAt < 1000 / mostPerSecond && progress !== total) return
-      toldAt = now
+      left = Math.min(mostPerSecond, left + ((now - countedAt) / 1000) * mostPerSecond)
+      countedAt = now
+      if (left < 1) return
+      left -= 1
       send(offset + progress, total === undefined ? undefined : offset + total, message)
     },
     step(message) {
