@@ -88,7 +88,8 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   if (over !== undefined) return deny('session_over', over)
 
   const byLink = facts.chain.map((link) => decideLink(link, action, facts, now, trace))
-  const unknown = byLink.find((decision) => decision.kind === 'deny' && decision.code === 'unknown')
+  // The nearest to who acts: that is what a person wants to read.
+  const unknown = byLink.findLast((decision) => decision.kind === 'deny' && decision.code === 'unknown')
   if (unknown !== undefined) return unknown
 
   if (action.barred !== undefined) return deny(action.barred.code, action.barred.because)

@@ -49,7 +49,11 @@ class OAuthError extends Error {
 }
 
 export function createOAuth({ authenticate, sessions, tokens, audit, clock, url }: OAuthPorts): OAuth {
-  async function exchangeToken(req: IncomingMessage, res: ServerResponse): Promise<void> {
+  async function exchangeToken(
+    req: IncomingMessage,
+    res: ServerResponse,
+    known: (session: SessionId) => void,
+  ): Promise<void> {
     const form = await formOf(req)
     if (form.get('grant_type') !== exchange) throw new OAuthError('unsupported_grant_type', `expected \`${exchange}\``)
     // A JWT unless asked for otherwise: it has the chain of who acts for whom in it.
@@ -57,6 +61,7 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
     if (wanted !== accessToken && wanted !== jwt)
       throw new OAuthError('invalid_request', '`requested_token_type` has to be that of an access token or a JWT')
     const lender = await sessionOf(form, 'subject')
+    known(lender)
     const request: LendRequest = { ...narrowing(form), agent: await agentOf(form) }
 
     const opaque = wanted === accessToken ? tokens.opaque() : undefined
@@ -125,15 +130,22 @@ export function createOAuth({ authenticate, sessions, tokens, audit, clock, url 
     }
 
   const post =
-    (run: (req: IncomingMessage, res: ServerResponse) => Promise<void>) =>
+    (run: (req: IncomingMessage, res: ServerResponse, known: (session: SessionId) => void) => Promise<void>) =>
     async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
       if (req.method !== 'POST') return void res.writeHead(405, { allow: 'POST' }).end()
+      let session: SessionId | undefined
       try {
-        await run(req, res)
+        await run(req, res, (id) => (session = id))
       } catch (thrown) {
         const refused = thrown instanceof OAuthError ? thrown : fromFailure(Failure.from(thrown))
         audit
-          .append({ type: 'token.refused', at: clock(), error: refused.error, because: refused.message.slice(0, 300) })
+          .append({
+            type: 'token.refused',
+            at: clock(),
+            error: refused.error,
+            because: refused.message.slice(0, 300),
+            ...(session === undefined ? {} : { session, agent: sessions.get(session)?.agent }),
+          })
           .done.catch(() => {})
         if (!req.complete) res.setHeader('connection', 'close')
         answer(res, refused.status, { error: refused.error, error_description: refused.message })
