@@ -117,5 +117,3 @@ export async function startGateway(
     },
   }
 }
-
-export type RunningGateway = Awaited<ReturnType<typeof startGateway>>

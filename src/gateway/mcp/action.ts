@@ -11,8 +11,8 @@ import { rpc, RpcError } from './wire.ts'
 // From the protocol to actions, and from what came of them back to the protocol. Nothing here decides.
 
 /** Names in `_meta` of our results, by which a program can tell what a model reads in the text. */
-export const approvalKey = 'dev.sallyport/approval'
-export const refusalKey = 'dev.sallyport/refusal'
+const approvalKey = 'dev.sallyport/approval'
+const refusalKey = 'dev.sallyport/refusal'
 
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
 export function toolAction(session: string, offer: ToolOffer, args: JsonObject, isVisible: boolean): Action {
