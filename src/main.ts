@@ -18,6 +18,7 @@ import type { Address, Settings } from './config/schema.ts'
 import type { Secret } from './config/secret.ts'
 import { createControl } from './control/server.ts'
 import type { Reloaded, Status } from './control/wire.ts'
+import { actorOf } from './core/approval.ts'
 import { Failure } from './core/failure.ts'
 import { callerName } from './core/identity.ts'
 import type { Caller } from './core/identity.ts'
@@ -35,6 +36,7 @@ import { createClock } from './guard/clock.ts'
 import type { TimeSource } from './guard/clock.ts'
 import { compileCondition } from './guard/condition.ts'
 import { createCounters } from './guard/counters.ts'
+import { createDoors } from './guard/doors.ts'
 import { createGuard } from './guard/guard.ts'
 import { createKeys } from './guard/keys.ts'
 import { createPolicies } from './guard/policies.ts'
@@ -107,7 +109,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   const approvals = createApprovals(stores.approvals, audit, clock)
   const counters = await createCounters(stores.counters, clock)
   sessions.onEnd((ids, because) => {
-    for (const session of ids) approvals.void({ session }, because).catch((thrown) => report(Failure.from(thrown)))
+    approvals.void({ sessions: new Set(ids) }, because).catch((thrown) => report(Failure.from(thrown)))
   })
   const guard = createGuard({
     sessions,
@@ -141,6 +143,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   const { listen: addresses } = settings
   const issuer = addresses.url ?? `http://${addresses.agents.host}:${addresses.agents.port}`
   const tokens = await createTokens(issuer.replace(/\/$/, ''), tokenKeys(state), clock)
+  const doors = createDoors(audit, clock)
   const authenticate = createAuthenticate({ sessions, tokens, keys, audit, clock, issuers: () => configured.issuers })
 
   // What people speak -------------------------------------------------------------------------------------------------
@@ -169,18 +172,28 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       reload,
       status,
     },
-    { hosts: hostsOf(settings.listen.people.host, settings.listen.hosts), report },
+    {
+      hosts: hostsOf(settings.listen.people.host, settings.listen.hosts),
+      report,
+      turnedAway: () => doors.turnedAway('people'),
+    },
   )
 
   // Life --------------------------------------------------------------------------------------------------------------
   let loadedAt = startedAt
   await keepVersion(configured, 'start')
   await approvals.void({ policyOtherThan: configured.loaded.digest }, 'the policy changed')
+  await voidOrphans()
   await firstKey()
   await audit.append({ type: 'gateway.start', at: startedAt, version, policy: configured.loaded.digest }).done
 
   const looking = setInterval(() => {
-    const all = [sessions.sweep(), approvals.sweep(), counters.flush((id) => sessions.get(id) === undefined)]
+    const all = [
+      sessions.sweep(),
+      approvals.sweep(),
+      doors.sweep(),
+      counters.flush((id) => sessions.get(id) === undefined),
+    ]
     for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
   }, beat)
 
@@ -190,7 +203,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     hosts: addresses.hosts,
     origins: addresses.origins,
     ...(addresses.url === undefined ? {} : { url: addresses.url }),
-    authenticate,
+    authenticate: (credential) =>
+      authenticate(credential).catch((thrown: unknown) => {
+        if (Failure.from(thrown).code === 'unauthenticated') doors.turnedAway('agents')
+        throw thrown
+      }),
     guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session) },
     open: {
       ...oauth.routes,
@@ -256,6 +273,14 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
 
   async function keepVersion({ loaded, text }: Configured, by: string): Promise<void> {
     await stores.versions.add({ digest: loaded.digest, text, loadedAt: clock(), loadedBy: by })
+  }
+
+  /** Questions of sessions that ended with nobody here to see it: their answers could not be used any more. */
+  async function voidOrphans(): Promise<void> {
+    const open = await approvals.list({ states: ['pending', 'approved'], limit: 500 })
+    const gone = new Set(open.map(({ chain }) => actorOf(chain).session).filter((id) => sessions.get(id) === undefined))
+    if (gone.size > 0) await approvals.void({ sessions: gone }, 'the session is over')
+    if (gone.size > 0) await voidOrphans() // There may be more than one list holds.
   }
 
   /** The first start makes the key that the command line uses here. */
@@ -341,7 +366,9 @@ async function keysIn(file: string): Promise<JWTVerifyGetKey> {
 function hiding(resources: Configured['resources']): (text: string) => string {
   const secrets = Object.values(resources)
     .flatMap((resource) =>
-      Object.values('http' in resource ? resource.secrets : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers),
+      Object.values(
+        'http' in resource ? resource.secrets : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers,
+      ),
     )
     .map((secret) => ({ value: secret.reveal(), shown: String(secret) }))
     .filter(({ value }) => value.length >= 6)
@@ -357,23 +384,27 @@ function toResources({ resources }: Configured): readonly McpResource[] {
     const label = ({ trust = byDefault, readers: who = readers }: Partial<Label>): Label => ({ trust, readers: who })
     const reveal = (secrets: Readonly<Record<string, Secret>>) => (): Record<string, string> =>
       Object.fromEntries(Object.entries(secrets).map(([name, secret]) => [name, secret.reveal()]))
-    return [{
-      alias,
-      target:
-        mcp.kind === 'stdio'
-          ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env) }
-          : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers) },
-      era: mcp.era,
-      tools: new Map(Object.entries(tools).map(([name, tool]) => [name, { effect: tool.effect, label: label(tool) }])),
-      label: label({}),
-      resources: { label: label(resource.resources) },
-      prompts: { label: label(resource.prompts) },
-      ...(resource.pins === 'first-sight' ? {} : { pins: new Map(Object.entries(resource.pins)) }),
-      asks: { elicitation: resource.elicitation, sampling: resource.sampling, roots: resource.roots },
-      prefix: resource.prefix,
-      timeout: resource.timeout,
-      result: resource.result,
-    }]
+    return [
+      {
+        alias,
+        target:
+          mcp.kind === 'stdio'
+            ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env) }
+            : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers) },
+        era: mcp.era,
+        tools: new Map(
+          Object.entries(tools).map(([name, tool]) => [name, { effect: tool.effect, label: label(tool) }]),
+        ),
+        label: label({}),
+        resources: { label: label(resource.resources) },
+        prompts: { label: label(resource.prompts) },
+        ...(resource.pins === 'first-sight' ? {} : { pins: new Map(Object.entries(resource.pins)) }),
+        asks: { elicitation: resource.elicitation, sampling: resource.sampling, roots: resource.roots },
+        prefix: resource.prefix,
+        timeout: resource.timeout,
+        result: resource.result,
+      },
+    ]
   })
 }
 

@@ -21,10 +21,12 @@ export interface ControlSettings {
   readonly hosts: ReadonlySet<string>
   /** Told what went wrong inside, for the log of the operator. */
   readonly report: (failure: Failure) => void
+  /** Told of each request without a credential that opens this. */
+  readonly turnedAway: () => void
 }
 
 /** The people's side: everything here needs a person's or service's key, and no agent's credential opens any of it. */
-export function createControl(ports: ControlPorts, { hosts, report }: ControlSettings): ControlHandler {
+export function createControl(ports: ControlPorts, { hosts, report, turnedAway }: ControlSettings): ControlHandler {
   const routes: readonly Route[] = [
     ...sessionRoutes(ports),
     ...approvalRoutes(ports),
@@ -65,7 +67,10 @@ export function createControl(ports: ControlPorts, { hosts, report }: ControlSet
       const failure = Failure.from(thrown)
       if (failure.code === 'internal') report(failure)
       const error: WireError = { error: { code: failure.code, message: failure.message } }
-      if (failure.code === 'unauthenticated') response.setHeader('www-authenticate', 'Bearer')
+      if (failure.code === 'unauthenticated') {
+        turnedAway()
+        response.setHeader('www-authenticate', 'Bearer')
+      }
       send(response, statusOf[failure.code], error)
     }
   }

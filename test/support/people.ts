@@ -206,6 +206,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
   const control = createControl(ports, {
     hosts: new Set(['127.0.0.1', 'localhost']),
     report: (failure) => console.error(failure.cause ?? failure),
+    turnedAway: () => {},
   })
   server.on('request', (request, response) => void control(request, response))
   return side
