@@ -78,3 +78,18 @@ test('of what runs at once, nothing is left of a restart and nothing goes below 
   expect(counters.take([{ applied, cost: 1 }])).toBe(applied)
   expect((await saved()).size).toBe(0)
 })
+
+test('a counter of a clock that was years ahead is full for one window, not for years', async () => {
+  const { counters, stores, saved } = await counting()
+  const limit = parseLimit('calls', '1/day')
+  const charge = { applied: { limit, key: counterKey('agent:a', limit), whose: 'agent a' }, cost: 1 }
+  const years = 3_650 * 86_400_000
+  time.now += years
+  expect(counters.take([charge])).toBeUndefined()
+  await saved()
+  time.now -= years
+  const after = await createCounters(stores.counters, clock)
+  expect(after.take([charge])).toBe(charge.applied)
+  time.now += 86_400_000
+  expect(after.take([charge])).toBeUndefined()
+})

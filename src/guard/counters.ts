@@ -24,7 +24,8 @@ const swept = 2_000
 const watched = 1_000
 
 export async function createCounters(store: CounterStore, clock: Clock): Promise<Counters> {
-  const counters = new Map<string, Counter>(await store.load())
+  const loaded = [...(await store.load())].map(([key, counter]) => [key, withinWindow(key, counter, clock())] as const)
+  const counters = new Map<string, Counter>(loaded)
   const windows = new Map<string, { readonly per: AppliedLimit['limit']['per'] }>()
   const dirty = new Set<string>()
   /** Counters of repeated calls by session, the last used at the end. */
@@ -105,6 +106,15 @@ export async function createCounters(store: CounterStore, clock: Clock): Promise
 }
 
 const sessionOf = (key: string): string | undefined => (key.startsWith('session:') ? key.split(':', 2)[1] : undefined)
+
+/**
+ * A counter that was kept as it can be now: full, at most. One of a clock that was ahead would else hold for as long as
+ * that clock was wrong.
+ */
+function withinWindow(key: string, counter: Counter, now: number): Counter {
+  const { per } = perOf(key)
+  return typeof per === 'number' && counter.value > now + per ? { value: now + per } : counter
+}
 
 /** Counters of a window have its length in their key; those without one hold a plain amount. */
 const perOf = (key: string): { readonly per: AppliedLimit['limit']['per'] } => {
