@@ -42,7 +42,6 @@ import { createKeys } from './guard/keys.ts'
 import { createPolicies } from './guard/policies.ts'
 import type { LoadedPolicy } from './guard/policies.ts'
 import { createSessions } from './guard/sessions.ts'
-import { cleanText, findHidden } from './guard/hidden-text.ts'
 import { createTokens } from './guard/tokens.ts'
 import { openAuditLog } from './stores/audit/log.ts'
 import { openStores } from './stores/sqlite/stores.ts'
@@ -133,7 +132,6 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     resources: toResources(configured),
     environment: env,
     settings: { hold: { without: settings.approvals.hold, withProgress: settings.approvals.hold_with_progress } },
-    clean: cleaned,
     report: (thrown) => report(Failure.from(thrown)),
     // Conditions were read without knowing the arguments. Now that servers say what they take, they are checked.
     onOperations: () => policies.swap(compile(configured, broken)),
@@ -407,12 +405,6 @@ function toResources({ resources }: Configured): readonly McpResource[] {
     ]
   })
 }
-
-/** An upstream's words as an agent may read them, and what was hidden in them. */
-const cleaned = (text: string): { text: string; found: readonly string[] } => ({
-  text: cleanText(text),
-  found: findHidden(text).map(({ kind }) => kind),
-})
 
 /** The person or service that a key is of, as configured now. `admin` is always there: it is the key of the first start. */
 function callerOf({ people, services }: Settings, holder: string): Caller | undefined {
