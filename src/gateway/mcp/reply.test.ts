@@ -11,7 +11,8 @@ afterEach(() => void vi.useRealTimers())
 function response() {
   const written: string[] = []
   const head: { status?: number; headers?: Record<string, unknown> } = {}
-  const res = Object.assign(new EventEmitter(), {
+  const events = new EventEmitter()
+  const res = Object.assign(events, {
     writableLength: 0,
     destroyed: false,
     writeHead: (status: number, headers: Record<string, unknown>) => void Object.assign(head, { status, headers }),
@@ -19,8 +20,8 @@ function response() {
     write: (text: string) => written.push(text) > 0,
     end: (text: string) => void written.push(text),
     destroy() {
-      this.destroyed = true
-      this.emit('close')
+      res.destroyed = true
+      events.emit('close')
     },
   })
   return { res, written, head, asResponse: res as unknown as ServerResponse }
