@@ -147,7 +147,7 @@ export interface ApprovalStore {
   answer(id: ApprovalId, answer: Answer): Promise<Approval>
   /** Turns `approved` into `used`, once. Fails with `conflict` when it is anything else, or its time is over. */
   use(id: ApprovalId, now: number): Promise<Approval>
-  /** Voids the open ones of a session, of other policies than the one named, one by id, or all. Returns those it voided. */
+  /** Voids the open ones in whose chain one of these sessions stands, of other policies than the one named, one by id, or all. Returns those it voided. */
   void(which: VoidFilter, note: string, now: number, replacedBy?: ApprovalId): Promise<readonly Approval[]>
   /** Marks those whose time is over. Returns them. */
   expire(now: number): Promise<readonly Approval[]>
@@ -160,6 +160,6 @@ export interface ApprovalStore {
 
 export type VoidFilter =
   | { readonly id: ApprovalId }
-  | { readonly session: string }
+  | { readonly sessions: ReadonlySet<string> }
   | { readonly policyOtherThan: string }
   | { readonly all: true }

@@ -190,16 +190,16 @@ export function approvalStoreContract(name: string, empty: () => Promise<Approva
 
       test('of a session: every open one in whose chain it stands', async () => {
         const store = await filled()
-        const gone = await store.void({ session: 'ses_1' }, 'its session ended', now)
+        const gone = await store.void({ sessions: new Set(['ses_1']) }, 'its session ended', now)
         expect(ids(gone)).toEqual(['apr_1', 'apr_2'])
         expect(gone[1]).toMatchObject({ state: 'void', note: 'its session ended', answers: [answer()] })
         expect(await store.get('apr_2')).toEqual(gone[1])
         await expect(store.use('apr_2', now)).rejects.toMatchObject({ code: 'conflict' })
-        expect(await store.void({ session: 'ses_1' }, 'again', now)).toEqual([])
+        expect(await store.void({ sessions: new Set(['ses_1']) }, 'again', now)).toEqual([])
       })
 
       test('of a session at the end of a chain, not of the one before it', async () => {
-        expect(ids(await (await filled()).void({ session: 'ses_2' }, 'ended', now))).toEqual(['apr_2'])
+        expect(ids(await (await filled()).void({ sessions: new Set(['ses_2']) }, 'ended', now))).toEqual(['apr_2'])
       })
 
       test('of other policies, of one, of all; those that are closed or over stay as they are', async () => {
@@ -452,7 +452,9 @@ export function secretStoreContract(name: string, empty: () => Promise<SecretSto
   const secret = (changes: Partial<KeptSecret> = {}): KeptSecret => ({
     name: 'CRM_KEY',
     binding: { resource: 'crm', hosts: ['api.example.com'] },
-    versions: [{ number: 1, setAt: noon, setBy: 'person:anna', master: 'm1', wrapped: 'd3JhcHBlZA==', sealed: 'c2VhbGVk' }],
+    versions: [
+      { number: 1, setAt: noon, setBy: 'person:anna', master: 'm1', wrapped: 'd3JhcHBlZA==', sealed: 'c2VhbGVk' },
+    ],
     revision: 1,
     createdAt: noon,
     ...changes,
@@ -474,7 +476,9 @@ export function secretStoreContract(name: string, empty: () => Promise<SecretSto
       const store = await empty()
       await store.add(secret())
       const tries = await Promise.allSettled(
-        ['anna', 'ben'].map((by) => store.replace(secret({ revision: 2, versions: [{ ...secret().versions[0]!, setBy: by }] }))),
+        ['anna', 'ben'].map((by) =>
+          store.replace(secret({ revision: 2, versions: [{ ...secret().versions[0]!, setBy: by }] })),
+        ),
       )
       expect(tries.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
       expect(await store.get('CRM_KEY')).toMatchObject({ revision: 2, versions: [{ setBy: 'anna' }] })

@@ -31,7 +31,7 @@ export const target = ({ id, policy, chain }: Approval): Target => ({
 
 export function matches(which: VoidFilter, { id, policy, sessions }: Target): boolean {
   if ('id' in which) return id === which.id
-  if ('session' in which) return sessions.includes(which.session)
+  if ('sessions' in which) return sessions.some((session) => which.sessions.has(session))
   if ('policyOtherThan' in which) return policy !== which.policyOtherThan
   return which.all
 }

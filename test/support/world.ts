@@ -58,7 +58,7 @@ export async function createWorld(yaml: string, stores: Stores = memoryStores())
   const approvals = createApprovals(stores.approvals, audit, clock)
   const counters = await createCounters(stores.counters, clock)
   sessions.onEnd((ids, because) => {
-    for (const session of ids) approvals.void({ session }, because).catch(() => {})
+    approvals.void({ sessions: new Set(ids) }, because).catch(() => {})
   })
   const guard = createGuard({
     sessions,

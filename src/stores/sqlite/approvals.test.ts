@@ -122,7 +122,7 @@ const session = fc.constantFrom('ses_1', 'ses_2', 'ses_3')
 
 const filters: fc.Arbitrary<VoidFilter> = fc.oneof(
   fc.record({ id: ids }),
-  fc.record({ session }),
+  fc.record({ sessions: fc.uniqueArray(session).map((some) => new Set(some)) }),
   fc.record({ policyOtherThan: fc.constantFrom('p1', 'p2') }),
   fc.constant({ all: true } as const),
 )
