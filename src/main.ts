@@ -26,6 +26,7 @@ import type { Label } from './core/label.ts'
 import type { Mode } from './core/policy.ts'
 import { printable } from './core/printable.ts'
 import { listenForAgents } from './gateway/listener.ts'
+import { killOrphans } from './gateway/mcp/processes.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
 import type { McpResource } from './gateway/mcp/resource.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
@@ -122,6 +123,8 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   })
 
   // What agents speak -------------------------------------------------------------------------------------------------
+  // What a gateway that was killed left running would go on with old credentials.
+  await killOrphans()
   const mcp = await createMcpGateway({
     guard,
     sessions,
@@ -365,7 +368,7 @@ function hiding(resources: Configured['resources']): (text: string) => string {
   const secrets = Object.values(resources)
     .flatMap((resource) =>
       Object.values(
-        'http' in resource ? resource.secrets : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers,
+        'http' in resource ? resource.secrets : 'functions' in resource ? {} : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers,
       ),
     )
     .map((secret) => ({ value: secret.reveal(), shown: String(secret) }))
@@ -377,7 +380,7 @@ function hiding(resources: Configured['resources']): (text: string) => string {
 /** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
 function toResources({ resources }: Configured): readonly McpResource[] {
   return Object.entries(resources).flatMap(([alias, resource]): McpResource[] => {
-    if ('http' in resource) return []
+    if (!('mcp' in resource)) return []
     const { mcp, tools, trust: byDefault, readers } = resource
     const label = ({ trust = byDefault, readers: who = readers }: Partial<Label>): Label => ({ trust, readers: who })
     const reveal = (secrets: Readonly<Record<string, Secret>>) => (): Record<string, string> =>

@@ -38,7 +38,7 @@ export interface Ending {
 
 /**
  * An MCP server as a process of ours, over stdio, for the SDK's client: one life of one process. After it ended, make
- * another one; `supervise` says when.
+ * another one; the connection that it belongs to says when.
  *
  * - It gets a minimal environment and no handle of ours besides its three pipes.
  * - It leads a session of its own. When it ends, or is closed, everything that it started is killed: its group; on
