@@ -279,9 +279,8 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   /** Questions of sessions that ended with nobody here to see it: their answers could not be used any more. */
   async function voidOrphans(): Promise<void> {
     const open = await approvals.list({ states: ['pending', 'approved'], limit: 500 })
-    const gone = new Set(open.map(({ chain }) => actorOf(chain).session).filter((id) => sessions.get(id) === undefined))
-    if (gone.size > 0) await approvals.void({ sessions: gone }, 'the session is over')
-    if (gone.size > 0) await voidOrphans() // There may be more than one list holds.
+    const gone = open.map(({ chain }) => actorOf(chain).session).filter((id) => sessions.get(id) === undefined)
+    if (gone.length > 0) await approvals.void({ sessions: new Set(gone) }, 'the session is over')
   }
 
   /** The first start makes the key that the command line uses here. */
