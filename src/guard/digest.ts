@@ -1,12 +1,9 @@
-import { createHash, hash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { canonicalize } from '../core/canonical.ts'
 import type { Json } from '../core/json.ts'
 
 /** SHA-256, in hex, of a text or bytes. */
 export const sha256 = (content: string | Uint8Array): string => hash('sha256', content, 'hex')
-
-/** SHA-256, as bytes: what the Merkle tree is made of. */
-export const sha256Bytes = (content: Uint8Array): Uint8Array => createHash('sha256').update(content).digest()
 
 /** SHA-256 (hex) over the canonical form of a value (RFC 8785): the same value, the same digest. */
 export const digestOf = (value: Json): string => sha256(canonicalize(value))
