@@ -8,6 +8,7 @@ import type { Pattern, Permission } from '../core/permission.ts'
 import type { AgentPolicy, Entry, EntryIndex, Policy, Rule } from '../core/policy.ts'
 import type { PermissionText } from '../core/session.ts'
 import { askOf, defaultAsk } from './ask.ts'
+import { functionArguments } from './functions.ts'
 import { problemsInWords } from './load.ts'
 import type { LoadedSettings, SettingsProblem } from './load.ts'
 import type { EntrySettings, LimitSettings, RuleSettings, Settings } from './schema.ts'
@@ -46,7 +47,12 @@ function compiled(
 ): { readonly policy: Policy; readonly problems: readonly SettingsProblem[] } {
   const { settings, digest } = loaded
   const problems: SettingsProblem[] = []
-  const compile = conditionCompiler(settings.facts, options, (path, message) => {
+  const known: CompileOptions = {
+    ...options,
+    argumentsOf: (permission) =>
+      functionArguments(settings.resources, permission) ?? options.argumentsOf?.(permission),
+  }
+  const compile = conditionCompiler(settings.facts, known, (path, message) => {
     const problem = { ...loaded.at(path), message }
     // A rule over several permissions has its condition compiled for each.
     if (!problems.some((other) => other.path === problem.path && other.message === message)) problems.push(problem)

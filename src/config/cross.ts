@@ -306,7 +306,9 @@ function opens(pattern: Pattern, { resources }: Settings): string {
 const toolsOf = (resource: ResourceSettings): Readonly<Record<string, unknown>> =>
   'mcp' in resource
     ? resource.tools
-    : Array.isArray(resource.operations)
+    : 'functions' in resource
+      ? resource.functions
+      : Array.isArray(resource.operations)
       ? Object.fromEntries(resource.operations.map((id) => [id, id]))
       : resource.operations
 

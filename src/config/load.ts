@@ -92,7 +92,7 @@ function withFolders(settings: Settings, folder: string): Settings {
     resources: mapValues(settings.resources, (resource) =>
       'http' in resource
         ? { ...resource, ...(resource.openapi === undefined ? {} : { openapi: resolve(folder, resource.openapi) }) }
-        : resource.mcp.kind === 'stdio'
+        : 'mcp' in resource && resource.mcp.kind === 'stdio'
           ? { ...resource, mcp: { ...resource.mcp, cwd: resolve(folder, resource.mcp.cwd) } }
           : resource,
     ),

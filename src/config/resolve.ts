@@ -5,7 +5,7 @@ import type { LoadedSettings, SettingsProblem } from './load.ts'
 import { referenceName } from './reference.ts'
 import type { Reference, Template } from './reference.ts'
 import { templatesOf } from './http.ts'
-import type { HttpResourceSettings, McpResourceSettings, Upstream } from './schema.ts'
+import type { FunctionsResourceSettings, HttpResourceSettings, McpResourceSettings, Upstream } from './schema.ts'
 import { Secret } from './secret.ts'
 import type { Path } from './source.ts'
 
@@ -17,7 +17,7 @@ export type ResolvedUpstream =
 export type ResolvedMcp = Omit<McpResourceSettings, 'mcp'> & { readonly mcp: ResolvedUpstream }
 /** The texts of its credential by their keys (`bearer`, `basic.user`). */
 export type ResolvedHttp = HttpResourceSettings & { readonly secrets: Readonly<Record<string, Secret>> }
-export type ResolvedResource = ResolvedMcp | ResolvedHttp
+export type ResolvedResource = ResolvedMcp | ResolvedHttp | FunctionsResourceSettings
 
 export interface ReferenceSources {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -79,6 +79,10 @@ export async function resolveReferences(
 
   const resources: Record<string, ResolvedResource> = {}
   for (const [name, resource] of Object.entries(loaded.settings.resources)) {
+    if ('functions' in resource) {
+      resources[name] = resource
+      continue
+    }
     if ('http' in resource) {
       const secrets: Record<string, Secret> = {}
       for (const [key, template] of Object.entries(templatesOf(resource.credential)))

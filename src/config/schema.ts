@@ -5,6 +5,7 @@ import { parseLimit } from '../core/limit.ts'
 import type { Limit, Measure } from '../core/limit.ts'
 import { effects, parsePattern } from '../core/permission.ts'
 import { defaultDepth } from '../core/session.ts'
+import { functionsResource } from './functions.ts'
 import { duration, effect, headerName, named, readers, size, textRead, toolName, trust } from './forms.ts'
 import { httpResource } from './http.ts'
 import { parseTemplate } from './reference.ts'
@@ -316,7 +317,7 @@ const mcpResource = z.strictObject({
 })
 
 /** In the order of `resourceKinds`. */
-const resource = z.union([mcpResource, httpResource])
+const resource = z.union([mcpResource, httpResource, functionsResource])
 
 // The whole -----------------------------------------------------------------------------------------------------------
 
@@ -508,8 +509,9 @@ export type EntrySettings = AgentSettings['may'][number]
 export type RuleSettings = Settings['rules'][number]
 export type ResourceSettings = Settings['resources'][string]
 export type McpResourceSettings = z.output<typeof mcpResource>
+export type { FunctionsResourceSettings } from './functions.ts'
 export type { HttpResourceSettings } from './http.ts'
 export type LimitSettings = EntrySettings['limits']
 
 /** The kinds of resource that there are. */
-export const resourceKinds = ['mcp', 'http'] as const
+export const resourceKinds = ['mcp', 'http', 'functions'] as const
