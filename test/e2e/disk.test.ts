@@ -52,7 +52,11 @@ test.skipIf(!isMounted)(
       for (let round = 0; round < 2; round++) {
         fill()
         // What is in the page of the file still goes in; soon nothing does.
-        await until('the log can’t be written', async () => (await call('filling')).result?.['isError'] === true, 20_000)
+        await until(
+          'the log can’t be written',
+          async () => (await call('filling')).result?.['isError'] === true,
+          20_000,
+        )
         const performed = upstream.calls().length
         const refused = await Promise.all(Array.from({ length: 16 }, (_, each) => call(`refused ${each}`)))
         for (const { result } of refused) {
@@ -77,7 +81,11 @@ test.skipIf(!isMounted)(
         }
 
         fs.rmSync(path.join(disk, 'ballast'))
-        await until('the log is written again', async () => (await call(`after ${round}`)).result?.['isError'] !== true, 20_000)
+        await until(
+          'the log is written again',
+          async () => (await call(`after ${round}`)).result?.['isError'] !== true,
+          20_000,
+        )
         expect((await fetch(`${gateway.agentsUrl}/healthz`)).status).toBe(200)
       }
       expect((await gateway.call(doomed.token, 'desk__echo', { text: 'x' })).status).toBe(401)
@@ -90,6 +98,7 @@ test.skipIf(!isMounted)(
     const events = await gateway.events()
     const allowed = events.filter((event) => event.type === 'decision' && event['decision'] === 'allow')
     const recorded = new Set(allowed.map(({ args }) => (args as { text: string }).text))
-    for (const { params } of upstream.calls()) expect(recorded).toContain((params['arguments'] as { text: string }).text)
+    for (const { params } of upstream.calls())
+      expect(recorded).toContain((params['arguments'] as { text: string }).text)
   },
 )

@@ -38,53 +38,59 @@ test.each([
   ['all', (_session: string) => 'all', false],
   ['the agent', (_session: string) => 'worker', true],
   ['the session', (session: string) => session, true],
-])('kill of %s: 64 calls in flight are cut within a second, nothing further starts, questions are void', async (_what, target, othersGoOn) => {
-  const { upstream, start } = await open()
-  const gateway = await start()
-  const worker = await gateway.session('worker')
-  const other = await gateway.session('other')
-  upstream.onCall = ({ params }) =>
-    (params['arguments'] as { text: string }).text === 'quick' ? text('quick') : undefined // Never answered.
+])(
+  'kill of %s: 64 calls in flight are cut within a second, nothing further starts, questions are void',
+  async (_what, target, othersGoOn) => {
+    const { upstream, start } = await open()
+    const gateway = await start()
+    const worker = await gateway.session('worker')
+    const other = await gateway.session('other')
+    upstream.onCall = ({ params }) =>
+      (params['arguments'] as { text: string }).text === 'quick' ? text('quick') : undefined // Never answered.
 
-  const calls = Array.from({ length: 64 }, (_, each) =>
-    each % 2 === 0
-      ? gateway.call(worker.token, 'slow__echo', { text: `${each}` })
-      : gateway.call(worker.token, 'deaf__act', { n: each }),
-  )
-  const held = [1, 2, 3].map((each) => gateway.call(worker.token, 'slow__act', { text: `${each}` }))
-  await until('all are on their way', () => upstream.calls().length === 32)
-  const pending = await until('people are asked', async () => {
-    const open = await gateway.approvals()
-    return open.length === 3 && open
-  })
-  expect((await gateway.call(other.token, 'slow__echo', { text: 'quick' })).text).toContain('quick')
+    const calls = Array.from({ length: 64 }, (_, each) =>
+      each % 2 === 0
+        ? gateway.call(worker.token, 'slow__echo', { text: `${each}` })
+        : gateway.call(worker.token, 'deaf__act', { n: each }),
+    )
+    const held = [1, 2, 3].map((each) => gateway.call(worker.token, 'slow__act', { text: `${each}` }))
+    await until('all are on their way', () => upstream.calls().length === 32)
+    const pending = await until('people are asked', async () => {
+      const open = await gateway.approvals()
+      return open.length === 3 && open
+    })
+    expect((await gateway.call(other.token, 'slow__echo', { text: 'quick' })).text).toContain('quick')
 
-  const started = performance.now()
-  const killed = await gateway.admin<Killed>('POST', '/v1/kill', { target: target(worker.id), because: 'it went astray' })
-  const answers = await Promise.all([...calls, ...held])
-  await until('the upstream is told', () => upstream.calls().filter(({ left }) => left.aborted).length === 32)
-  expect(performance.now() - started).toBeLessThan(1_000)
-  expect(killed.took).toBeLessThan(1_000)
-  for (const { answer } of answers) expect(answer.result?.['isError'] ?? answer.error !== undefined).toBe(true)
+    const started = performance.now()
+    const killed = await gateway.admin<Killed>('POST', '/v1/kill', {
+      target: target(worker.id),
+      because: 'it went astray',
+    })
+    const answers = await Promise.all([...calls, ...held])
+    await until('the upstream is told', () => upstream.calls().filter(({ left }) => left.aborted).length === 32)
+    expect(performance.now() - started).toBeLessThan(1_000)
+    expect(killed.took).toBeLessThan(1_000)
+    for (const { answer } of answers) expect(answer.result?.['isError'] ?? answer.error !== undefined).toBe(true)
 
-  // Nothing of it goes on, in whatever way it is tried.
-  const before = upstream.calls().length
-  expect((await gateway.call(worker.token, 'slow__echo', { text: 'quick' })).status).toBe(401)
-  expect(await gateway.approvals()).toEqual([])
-  for (const { id } of pending) {
-    await expect(gateway.approve(id)).rejects.toThrow(/409.*void/)
-  }
-  expect(upstream.calls()).toHaveLength(before)
-  const goesOn = await gateway.call(other.token, 'slow__echo', { text: 'quick' })
-  expect(goesOn.status).toBe(othersGoOn ? 200 : 401)
+    // Nothing of it goes on, in whatever way it is tried.
+    const before = upstream.calls().length
+    expect((await gateway.call(worker.token, 'slow__echo', { text: 'quick' })).status).toBe(401)
+    expect(await gateway.approvals()).toEqual([])
+    for (const { id } of pending) {
+      await expect(gateway.approve(id)).rejects.toThrow(/409.*void/)
+    }
+    expect(upstream.calls()).toHaveLength(before)
+    const goesOn = await gateway.call(other.token, 'slow__echo', { text: 'quick' })
+    expect(goesOn.status).toBe(othersGoOn ? 200 : 401)
 
-  // The record says what was cut, and that it may have had its effect.
-  const events = await gateway.events()
-  const cut = events.filter(({ type }) => type === 'action.failed')
-  expect(cut).toHaveLength(64)
-  for (const event of cut) expect(event).toMatchObject({ code: 'cancelled', mayHaveHappened: true })
-  expect(events.filter(({ type }) => type === 'approval.void')).toHaveLength(3)
-})
+    // The record says what was cut, and that it may have had its effect.
+    const events = await gateway.events()
+    const cut = events.filter(({ type }) => type === 'action.failed')
+    expect(cut).toHaveLength(64)
+    for (const event of cut) expect(event).toMatchObject({ code: 'cancelled', mayHaveHappened: true })
+    expect(events.filter(({ type }) => type === 'approval.void')).toHaveLength(3)
+  },
+)
 
 test('a kill is there after a restart, until it is lifted; what was killed stays dead', async () => {
   const { upstream, start } = await open()

@@ -35,10 +35,20 @@ async function open(as: 'function' | 'process' = 'function') {
 
 test.each([
   ['an unknown key', { more: 'rulez: []' }, /sallyport\.yaml:14:1.*`?rulez`?.*rules/s],
-  ['a condition with a mistake', { may: '[{ do: "desk:echo", when: "args.text ==" }]' }, /sallyport\.yaml:12:\d+: agents\.worker\.may/],
+  [
+    'a condition with a mistake',
+    { may: '[{ do: "desk:echo", when: "args.text ==" }]' },
+    /sallyport\.yaml:12:\d+: agents\.worker\.may/,
+  ],
   ['no YAML at all', { before: 'a: [' }, /sallyport\.yaml:\d+:\d+/],
   ['a permission that is none', { may: '[desk:echo, "desk:"]' }, /sallyport\.yaml:12:\d+: agents\.worker\.may/],
-  ['keys that are not there', { more: 'issuers: { x: { issuer: x, audience: y, keys: /nowhere/keys.json, agents: [{ agent: worker, claims: { a: b } }] } }' }, /keys\.json/],
+  [
+    'keys that are not there',
+    {
+      more: 'issuers: { x: { issuer: x, audience: y, keys: /nowhere/keys.json, agents: [{ agent: worker, claims: { a: b } }] } }',
+    },
+    /keys\.json/,
+  ],
 ])('promise 3: a broken policy at reload (%s) changes nothing, and says where', async (_what, change, expected) => {
   const { upstream, gateway } = await open()
   const { token } = await gateway.session('worker')
@@ -117,7 +127,9 @@ test('promise 5: a question, and an approval, of the policy before is void after
   const ask = async (what: string): Promise<string> => (await gateway.call(token, 'desk__act', { text: what })).text
   await ask('one')
   await ask('two')
-  const [two, one] = (await gateway.approvals()).toSorted((a, b) => (a.args['text'] === 'two' ? -1 : b.args['text'] === 'two' ? 1 : 0))
+  const [two, one] = (await gateway.approvals()).toSorted((a, b) =>
+    a.args['text'] === 'two' ? -1 : b.args['text'] === 'two' ? 1 : 0,
+  )
   await gateway.approve(one!.id)
   gateway.write(policy(upstream.url, { more: 'rules: [{ deny: "desk:nothing" }]' }))
   await gateway.admin('POST', '/v1/reload', {})
