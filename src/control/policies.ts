@@ -31,7 +31,7 @@ interface Wanted {
 }
 
 export function policyRoutes(ports: ControlPorts): readonly Route[] {
-  const { policies, versions, guard, sessions, audit, operations, reload } = ports
+  const { policies, versions, guard, sessions, audit, operations, reload, hideSecrets } = ports
 
   /** Explains under the policy of now. An event's session may be over: its facts are in the event that began it. */
   async function explain(request: Explain): Promise<Explained> {
@@ -122,7 +122,8 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
     route('GET', '/v1/policies/:digest', ['admin', 'auditor'], async ({ param }) => {
       const version = await versions.get(param('digest'))
       if (version === undefined) throw new Failure('not_found', `there is no policy version ${param('digest')}`)
-      return version
+      // What was written in plain text where a reference belongs is not shown for that.
+      return { ...version, text: hideSecrets(version.text) }
     }),
   ]
 }

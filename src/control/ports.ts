@@ -13,6 +13,7 @@ import type { Guard } from '../guard/guard.ts'
 import type { Keys } from '../guard/keys.ts'
 import type { Policies } from '../guard/policies.ts'
 import type { Sessions } from '../guard/sessions.ts'
+import type { Vault } from '../guard/vault.ts'
 import type { Tokens } from '../guard/tokens.ts'
 import type { Reloaded, ResourceStatus, Status } from './wire.ts'
 
@@ -39,6 +40,7 @@ export interface ControlPorts {
   readonly sessions: Sessions
   readonly tokens: Tokens
   readonly keys: Keys
+  readonly vault: Vault
   readonly approvals: Approvals
   readonly guard: Guard
   readonly policies: Policies
@@ -48,6 +50,10 @@ export interface ControlPorts {
   readonly audit: AuditLog
   readonly operations: Operations
   readonly clock: Clock
+  /** The form of a session's token where none is asked for. */
+  readonly tokenForm: () => 'opaque' | 'jwt'
+  /** Replaces the secret values that Sallyport holds, wherever they turn up in a text. */
+  readonly hideSecrets: (text: string) => string
   /** The person or service of a name, as configured now. */
   readonly callers: (holder: string) => Caller | undefined
   readonly reload: (by: string) => Promise<Reloaded>

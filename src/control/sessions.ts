@@ -25,14 +25,22 @@ const startSession: z.ZodType<StartSession> = z.strictObject({
   token: z.enum(['opaque', 'jwt']).optional(),
 })
 
-export function sessionRoutes({ sessions, tokens }: ControlPorts): readonly Route[] {
+export function sessionRoutes({ sessions, tokens, tokenForm }: ControlPorts): readonly Route[] {
   return [
     route(
       'POST',
       '/v1/sessions',
       ['admin'],
       async ({ caller, body }): Promise<StartedSession> => {
-        const { agent, behalf, facts: given, only, limits, lasts, token: form } = readBody(startSession, body)
+        const {
+          agent,
+          behalf,
+          facts: given,
+          only,
+          limits,
+          lasts,
+          token: form = tokenForm(),
+        } = readBody(startSession, body)
         if (caller.kind === 'service' && !caller.starts.includes(agent))
           throw new Failure('forbidden', `${caller.name} may not start sessions of ${agent}`)
         const opaque = form === 'jwt' ? undefined : tokens.opaque()

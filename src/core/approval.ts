@@ -156,6 +156,8 @@ export interface ApprovalStore {
   find(binding: string, now: number): Promise<Approval | undefined>
   /** Newest first, at most `limit` (500 at most). */
   list(filter: { readonly states?: readonly ApprovalState[]; readonly limit?: number }): Promise<readonly Approval[]>
+  /** Forgets those that are closed and were opened before a moment. Returns how many. */
+  prune(before: number): Promise<number>
 }
 
 export type VoidFilter =

@@ -247,6 +247,22 @@ export function approvalStoreContract(name: string, empty: () => Promise<Approva
       expect(await ids({ limit: 10_000 })).toHaveLength(500)
     })
 
+    test('pruning forgets what is closed and old, and nothing that is open or whose expiry is yet to be told', async () => {
+      const store = await empty()
+      await store.open(approval(), noon)
+      await store.open(approval({ id: 'apr_2', binding: 'b2' }), noon)
+      await store.void({ id: 'apr_2' }, 'over', noon)
+      await store.open(approval({ id: 'apr_3', binding: 'b3' }), noon)
+      await store.open(
+        approval({ id: 'apr_4', binding: 'b3', openedAt: noon + 60 * minute, expiresAt: noon + 75 * minute }),
+        noon + 60 * minute,
+      )
+      expect(await store.prune(noon)).toBe(0)
+      expect(await store.prune(noon + 1)).toBe(1)
+      expect(await store.get('apr_2')).toBeUndefined()
+      expect((await store.list({})).map(({ id }) => id)).toEqual(['apr_4', 'apr_3', 'apr_1'])
+    })
+
     test('hostile text and 1 MB of arguments come back as they were', async () => {
       const store = await empty()
       const hostile = approval({ args: hostileArgs, because: hostileText, rules: [hostileText] })

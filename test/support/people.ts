@@ -9,6 +9,7 @@ import type { Reloaded } from '../../src/control/wire.ts'
 import { Failure } from '../../src/core/failure.ts'
 import type { Pin } from '../../src/core/pin.ts'
 import { createTokens } from '../../src/guard/tokens.ts'
+import { testVault } from './vault.ts'
 import { action, counted, createWorld, nobodyLeaves } from './world.ts'
 import type { World } from './world.ts'
 import type { JsonObject } from '../../src/core/json.ts'
@@ -118,6 +119,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     sessions,
     tokens,
     keys,
+    vault: await testVault(stores.secrets, audit, clock),
     approvals,
     guard,
     policies,
@@ -127,6 +129,8 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     audit: log,
     clock,
     callers,
+    tokenForm: () => 'opaque',
+    hideSecrets: (text) => text,
     operations: {
       find: (permission) => operations.get(permission),
       status: () => [{ name: 'crm', kind: 'mcp', state: 'ready', tools: 3, quarantined: 1 }],

@@ -84,5 +84,12 @@ export function memoryApprovals(): ApprovalStore {
         .slice(0, rows(limit ?? 500, 500))
         .map(copy)
     },
+    async prune(before) {
+      const closed = [...approvals.values()].filter(
+        (approval) => !isOpen(approval) && !due.has(approval.id) && approval.openedAt < before,
+      )
+      for (const { id } of closed) approvals.delete(id)
+      return closed.length
+    },
   }
 }

@@ -24,6 +24,8 @@ export function sqliteApprovals(database: Database): ApprovalStore {
     'select body from approvals where state in (?, ?, ?, ?, ?, ?) order by opened_at desc, id desc limit ?',
   )
 
+  const forget = database.prepare('delete from approvals where holds is null and due_at is null and opened_at < ?')
+
   function existing(id: ApprovalId): Approval {
     const approval = byId.one(id)
     if (approval === undefined) throw new Failure('not_found', `there is no approval ${id}`)
@@ -91,6 +93,9 @@ export function sqliteApprovals(database: Database): ApprovalStore {
         const [a = '', b = '', c = '', d = '', e = '', f = ''] = new Set<string>(states)
         return newestOf.all(a, b, c, d, e, f, most)
       })
+    },
+    async prune(before) {
+      return database.write('approvals', () => Number(forget.run(before).changes))
     },
   }
 }
