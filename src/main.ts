@@ -1,4 +1,4 @@
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, hash } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import fs from 'node:fs'
 import { once } from 'node:events'
@@ -11,11 +11,13 @@ import { compileEntries, compilePolicy } from './config/compile.ts'
 import type { CompileOptions } from './config/compile.ts'
 import { loadSettings, problemInWords } from './config/load.ts'
 import type { LoadedSettings } from './config/load.ts'
-import { resolveReferences } from './config/resolve.ts'
-import type { ResolvedResource } from './config/resolve.ts'
+import { readEarly, resolveReferences } from './config/resolve.ts'
+import type { EarlyReference } from './config/reference.ts'
+import type { Resolved } from './config/resolve.ts'
 import { isLoopback } from './config/schema.ts'
 import type { Address, Settings } from './config/schema.ts'
 import type { Secret } from './config/secret.ts'
+import type { VaultSettings } from './config/vault.ts'
 import { createControl } from './control/server.ts'
 import type { Reloaded, Status } from './control/wire.ts'
 import { actorOf } from './core/approval.ts'
@@ -41,10 +43,16 @@ import { createDoors } from './guard/doors.ts'
 import { createGuard } from './guard/guard.ts'
 import { createKeys } from './guard/keys.ts'
 import { createPolicies } from './guard/policies.ts'
+import type { Kv2Options } from './guard/secret-sources/kv2.ts'
+import { createSecrets } from './guard/secrets.ts'
+import type { Reader, Secrets } from './guard/secrets.ts'
 import type { LoadedPolicy } from './guard/policies.ts'
 import { createSessions } from './guard/sessions.ts'
 import { createTokens } from './guard/tokens.ts'
+import { createUses } from './guard/uses.ts'
+import { createVault } from './guard/vault.ts'
 import { openAuditLog } from './stores/audit/log.ts'
+import { masterKeys } from './stores/masterkeys.ts'
 import { openStores } from './stores/sqlite/stores.ts'
 
 export interface StartOptions {
@@ -68,6 +76,8 @@ export interface Running {
 const version = '0.1.0'
 /** How often deadlines, unanswered questions and counters are looked after, in milliseconds. */
 const beat = 200
+/** How often secrets that another process changed are looked for, and old values forgotten, in milliseconds. */
+const vaultBeat = 5_000
 /** How long the start waits for MCP servers, in milliseconds: those that are slower come later. */
 const readyWithin = 3_000
 
@@ -75,12 +85,14 @@ const readyWithin = 3_000
 export async function start({ file, env, log, time }: StartOptions): Promise<Running> {
   const clock = createClock(time)
   const startedAt = clock()
-  const say = (line: string): void => log(printable(line))
+  // Until secrets are open, nothing that is said could hold one.
+  let mask = (text: string): string => text
+  const say = (line: string): void => log(printable(mask(line)))
   const report = (failure: Failure): void => say(`error: ${failure.message}${causeOf(failure)}`)
 
-  let configured = await read(file, env)
-  const { settings } = configured.loaded
+  const { settings } = (await readText(file)).loaded
   const state = privateFolder(settings.state)
+  const master = masterKeys({ file: path.join(state, 'master.key'), env })
   const stores = openStores(path.join(state, 'sallyport.db'))
   const audit = await openAuditLog({
     dir: path.join(state, 'audit'),
@@ -89,6 +101,18 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     segmentBytes: settings.audit.segment,
     retentionDays: Math.ceil(settings.audit.retention / 86_400_000),
   })
+
+  // Secrets -----------------------------------------------------------------------------------------------------------
+  const uses = createUses(audit, clock)
+  const vault = await createVault({ store: stores.secrets, keys: master, audit, uses, clock, report })
+  const secrets = createSecrets({ vault, uses, clock })
+  mask = (text) => secrets.masker.text(text)
+  let configured = await read(file, env, secrets).catch(async (thrown: unknown) => {
+    await Promise.all([secrets.close(), audit.close(), stores.close()])
+    throw thrown
+  })
+  await secrets.adopt(configured.reader, configured.known, configured.late)
+  for (const warning of configured.warnings) say(`warning: ${problemInWords(warning)}`)
 
   // The guard ---------------------------------------------------------------------------------------------------------
   let argumentsOf: CompileOptions['argumentsOf']
@@ -119,7 +143,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     audit,
     clock,
     keep: settings.audit.keep,
-    hideSecrets: (text) => configured.hideSecrets(text),
+    hideSecrets: mask,
   })
 
   // What agents speak -------------------------------------------------------------------------------------------------
@@ -135,11 +159,16 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     resources: toResources(configured),
     environment: env,
     settings: { hold: { without: settings.approvals.hold, withProgress: settings.approvals.hold_with_progress } },
+    mask: (value) => secrets.masker.json(value),
     report: (thrown) => report(Failure.from(thrown)),
     // Conditions were read without knowing the arguments. Now that servers say what they take, they are checked.
     onOperations: () => policies.swap(compile(configured, broken)),
   })
   argumentsOf = (permission) => mcp.argumentsOf(permission)
+  // Programs get new values by starting anew; what failed for want of a secret is tried again.
+  secrets.onChange(() => {
+    mcp.reload(toResources(configured)).catch((thrown) => report(Failure.from(thrown)))
+  })
   await mcp.ready(readyWithin)
   const { listen: addresses } = settings
   const issuer = addresses.url ?? `http://${addresses.agents.host}:${addresses.agents.port}`
@@ -155,6 +184,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       sessions,
       tokens,
       keys,
+      vault,
       approvals,
       guard,
       policies,
@@ -169,6 +199,8 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
         accept: (resource, kind, name, digest, by) => mcp.accept(resource, kind, name, digest, by),
       },
       clock,
+      tokenForm: () => configured.loaded.settings.sessions.tokens,
+      hideSecrets: mask,
       callers: (holder) => callerOf(configured.loaded.settings, holder),
       reload,
       status,
@@ -194,9 +226,15 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       approvals.sweep(),
       doors.sweep(),
       counters.flush((id) => sessions.get(id) === undefined),
+      uses.sweep(),
     ]
     for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
   }, beat)
+  const refreshing = setInterval(() => {
+    vault.refresh().catch((thrown) => report(Failure.from(thrown)))
+  }, vaultBeat)
+
+  const pruning = setInterval(() => prune().catch((thrown: unknown) => report(Failure.from(thrown))), 3_600_000)
 
   const oauth = createOAuth({ authenticate, sessions, tokens, audit, clock, url: () => agents.url })
   const agents = await listenForAgents({
@@ -226,8 +264,10 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   /** Reads the file anew. All or nothing: what is wrong with it is said, and what was goes on. */
   async function reload(by: string): Promise<Reloaded> {
     const at = clock()
+    let unused: Reader | undefined
     try {
-      const next = await read(file, env)
+      const next = await read(file, env, secrets)
+      unused = next.reader
       const loaded = compile(next)
       const { digest } = next.loaded
       const changed = digest !== configured.loaded.digest
@@ -244,15 +284,18 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       }).done
       const fixed = fixedKeys.filter((key) => !isDeepStrictEqual(next.loaded.settings[key], settings[key]))
       configured = next
+      unused = undefined
+      const adopted = secrets.adopt(next.reader, next.known, next.late)
       loadedAt = at
       policies.swap(loaded)
       if (changed) await approvals.void({ policyOtherThan: digest }, 'the policy changed')
-      await mcp.reload(toResources(next))
+      await Promise.all([adopted, mcp.reload(toResources(next))])
       policies.swap(compile(next, broken))
       const warnings = [...warningsOf(next), ...fixed.map((key) => `\`${key}\` takes effect at the next start`)]
       for (const warning of warnings) say(`warning: ${warning}`)
       return { digest, changed, warnings }
     } catch (thrown) {
+      if (unused !== undefined) await secrets.drop(unused)
       const failure = Failure.from(thrown)
       await audit.append({
         type: 'policy.refused',
@@ -308,15 +351,26 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     }
   }
 
+  /** What nobody asks for any more, once the log's own retention is over. */
+  async function prune(): Promise<void> {
+    const before = clock() - configured.loaded.settings.audit.retention
+    await stores.approvals.prune(before)
+    await stores.sessions.prune(before)
+  }
+
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
     clearInterval(looking)
+    clearInterval(pruning)
+    clearInterval(refreshing)
     const closed = once(peopleServer, 'close')
     peopleServer.close()
     peopleServer.closeAllConnections()
     await Promise.all([agents.close(), closed])
     await mcp.close()
+    await secrets.close()
     await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
+    await uses.sweep(true).catch((thrown) => report(Failure.from(thrown)))
     await audit.append({ type: 'gateway.stop', at: clock() }).done.catch((thrown) => report(Failure.from(thrown)))
     await audit.close()
     await stores.close()
@@ -325,27 +379,65 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   return { status: () => status(), reload, close: () => (closing ??= close()) }
 }
 
-interface Configured {
+interface ReadText {
   readonly text: string
   readonly loaded: LoadedSettings
-  readonly resources: Readonly<Record<string, ResolvedResource>>
-  readonly issuers: readonly TrustedIssuer[]
-  readonly hideSecrets: (text: string) => string
 }
 
-/** Reads the configuration with all that it refers to. Fails with `invalid`, listing what is wrong. */
-async function read(file: string, env: NodeJS.ProcessEnv): Promise<Configured> {
+interface Configured extends ReadText, Resolved {
+  readonly issuers: readonly TrustedIssuer[]
+  readonly reader: Reader
+}
+
+/** Reads the configuration itself. Fails with `invalid`, listing what is wrong. */
+async function readText(file: string): Promise<ReadText> {
   const text = await fs.promises.readFile(file, 'utf8').catch((cause: unknown) => {
     throw new Failure('invalid', `${file} can't be read${codeOf(cause)}: \`sallyport init\` writes one to begin with`, {
       cause,
     })
   })
-  const loaded = loadSettings(text, { file })
-  const resources = await resolveReferences(loaded, { env, readFile: (path) => fs.promises.readFile(path, 'utf8') })
-  const issuers = await Promise.all(
-    Object.entries(loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
-  )
-  return { text, loaded, resources, issuers, hideSecrets: hiding(resources) }
+  return { text, loaded: loadSettings(text, { file }) }
+}
+
+const readFile = (file: string): Promise<string> => fs.promises.readFile(file, 'utf8')
+
+/** Reads the configuration with all that it refers to. Fails with `invalid`, listing what is wrong; then nothing changed. */
+async function read(file: string, env: NodeJS.ProcessEnv, secrets: Secrets): Promise<Configured> {
+  const given = await readText(file)
+  const { vault: server } = given.loaded.settings.secrets.sources
+  const options = server && (await vaultOptions(server, path.dirname(path.resolve(file)), env))
+  const reader = secrets.readerFor(options, JSON.stringify(server) ?? '')
+  try {
+    const resolved = await resolveReferences(given.loaded, { env, readFile, secrets: reader })
+    const issuers = await Promise.all(
+      Object.entries(given.loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
+    )
+    return { ...given, ...resolved, issuers, reader }
+  } catch (thrown) {
+    await secrets.drop(reader)
+    throw thrown
+  }
+}
+
+/** How the server of `${vault:…}` is reached. Its credentials are read each time that they are needed. */
+async function vaultOptions(settings: VaultSettings, folder: string, env: NodeJS.ProcessEnv): Promise<Kv2Options> {
+  const { auth, ca, url, mount, namespace, cache, timeout } = settings
+  const credential = (reference: EarlyReference) => () => readEarly(reference, folder, { env, readFile })
+  const [token, approle, kubernetes] = [auth.token, auth.approle, auth.kubernetes]
+  return {
+    url,
+    mount,
+    cache,
+    timeout,
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(ca === undefined ? {} : { ca: await readEarly({ from: 'file', path: ca }, folder, { env, readFile }) }),
+    auth:
+      token !== undefined
+        ? { kind: 'token', token: credential(token) }
+        : approle !== undefined
+          ? { kind: 'approle', mount: approle.mount, roleId: approle.role_id, secretId: credential(approle.secret_id) }
+          : { kind: 'kubernetes', mount: kubernetes!.mount, role: kubernetes!.role, tokenFile: kubernetes!.token },
+  }
 }
 
 type IssuerSettings = LoadedSettings['settings']['issuers'][string]
@@ -362,20 +454,6 @@ async function keysIn(file: string): Promise<JWTVerifyGetKey> {
   }
 }
 
-/** Replaces every value that a reference brought in. Values too short to be secrets are left: they would be everywhere. */
-function hiding(resources: Configured['resources']): (text: string) => string {
-  const secrets = Object.values(resources)
-    .flatMap((resource) =>
-      Object.values(
-        'http' in resource ? resource.secrets : 'functions' in resource ? {} : resource.mcp.kind === 'stdio' ? resource.mcp.env : resource.mcp.headers,
-      ),
-    )
-    .map((secret) => ({ value: secret.reveal(), shown: String(secret) }))
-    .filter(({ value }) => value.length >= 6)
-    .sort((a, b) => b.value.length - a.value.length)
-  return (text) => secrets.reduce((hidden, { value, shown }) => hidden.replaceAll(value, shown), text)
-}
-
 /** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
 function toResources({ resources }: Configured): readonly McpResource[] {
   return Object.entries(resources).flatMap(([alias, resource]): McpResource[] => {
@@ -389,8 +467,11 @@ function toResources({ resources }: Configured): readonly McpResource[] {
         alias,
         target:
           mcp.kind === 'stdio'
-            ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env) }
-            : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers) },
+            ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env), mark: markOf(mcp.env) }
+            : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers), mark: markOf(mcp.headers, 'each time') },
+        ...(mcp.kind === 'http'
+          ? { secrets: [...new Set(Object.values(mcp.headers).flatMap(({ uses }) => uses))] }
+          : {}),
         era: mcp.era,
         tools: new Map(
           Object.entries(tools).map(([name, tool]) => [name, { effect: tool.effect, label: label(tool) }]),
@@ -408,6 +489,15 @@ function toResources({ resources }: Configured): readonly McpResource[] {
   })
 }
 
+/** What tells whether readers of secrets give what they gave. A value that is read each time need only be there. */
+function markOf(secrets: Readonly<Record<string, Secret>>, read: 'once' | 'each time' = 'once'): string {
+  const marks = Object.entries(secrets).map(([name, secret]) => {
+    const mark = secret.mark()
+    return [name, read === 'once' || secret.isFixed ? mark : mark !== undefined]
+  })
+  return hash('sha256', JSON.stringify(marks))
+}
+
 /** The person or service that a key is of, as configured now. `admin` is always there: it is the key of the first start. */
 function callerOf({ people, services }: Settings, holder: string): Caller | undefined {
   const [kind, name = ''] = holder.split(':', 2)
@@ -420,7 +510,8 @@ function callerOf({ people, services }: Settings, holder: string): Caller | unde
   return service === undefined ? undefined : { kind: 'service', name, starts: service.starts }
 }
 
-const warningsOf = ({ loaded }: Configured): readonly string[] => loaded.warnings.map(problemInWords)
+const warningsOf = ({ loaded, warnings }: Configured): readonly string[] =>
+  [...loaded.warnings, ...warnings].map(problemInWords)
 
 /** What a running process can't take over. */
 const fixedKeys = ['listen', 'state', 'audit', 'approvals'] as const

@@ -4,6 +4,7 @@ import { needOf } from './ask.ts'
 import type { AskSettings } from './ask.ts'
 import { didYouMean } from './nearest.ts'
 import { hasReference } from './reference.ts'
+import type { Template } from './reference.ts'
 import { routeOf, templatesOf } from './http.ts'
 import type { HttpResourceSettings } from './http.ts'
 import { isLoopback } from './schema.ts'
@@ -22,6 +23,7 @@ export function crossCheck(settings: Settings, data: unknown): Findings {
   checkListeners(settings, findings)
   checkPeople(settings, findings)
   checkResources(settings, findings)
+  checkVaultReferences(settings, findings)
   checkAgents(settings, findings)
   checkRules(settings, findings)
   if (settings.sessions.deadline > settings.sessions.max)
@@ -35,7 +37,8 @@ function checkReferences(value: unknown, path: Path, depth: number, findings: Fi
   if (typeof value === 'string') {
     const isReplaced =
       (path.length === 5 && path[2] === 'mcp' && (path[3] === 'env' || path[3] === 'headers')) ||
-      path[2] === 'credential'
+      path[2] === 'credential' ||
+      (path[0] === 'secrets' && path[3] === 'auth')
     if (hasReference(value) && !isReplaced)
       findings.problems.push({
         path,
@@ -149,7 +152,7 @@ function checkResources({ resources }: Settings, { problems, warnings }: Finding
         warnings.push({
           path: [...path, key, each],
           message:
-            'a credential stands in this file, and every version of the file is kept: use `${env:NAME}` or `${file:path}`',
+            'a credential stands in this file, and every version of the file is kept: use `${secret:NAME}`, `${env:NAME}` or `${file:path}`',
         })
   }
   for (const [name, resource] of Object.entries(resources))
@@ -190,12 +193,33 @@ function checkHttp(name: string, resource: HttpResourceSettings, { problems, war
       warnings.push({
         path: [...path, 'credential', ...key.split('.')],
         message:
-          'a credential stands in this file, and every version of the file is kept: use `${env:NAME}` or `${file:path}`',
+          'a credential stands in this file, and every version of the file is kept: use `${secret:NAME}`, `${env:NAME}` or `${file:path}`',
       })
 }
 
-const namesCredential = (name: string): boolean =>
+/** Whether a variable or header of this name holds a credential, by its name. */
+export const namesCredential = (name: string): boolean =>
   /(?:^|[_-])(?:authorization|cookie|key|secret|password|passwd|token)$/i.test(name)
+
+/** A reference to a server that the file does not name leads nowhere. */
+function checkVaultReferences({ resources, secrets }: Settings, { problems }: Findings): void {
+  if (secrets.sources.vault !== undefined) return
+  for (const [name, resource] of Object.entries(resources)) {
+    if ('functions' in resource) continue
+    const [path, templates]: readonly [Path, Readonly<Record<string, Template>>] =
+      'http' in resource
+        ? [['credential'], templatesOf(resource.credential)]
+        : resource.mcp.kind === 'http'
+          ? [['mcp', 'headers'], resource.mcp.headers]
+          : [['mcp', 'env'], resource.mcp.env]
+    for (const [key, template] of Object.entries(templates))
+      if (template.some((part) => typeof part !== 'string' && part.from === 'vault'))
+        problems.push({
+          path: ['resources', name, ...path, ...('http' in resource ? key.split('.') : [key])],
+          message: 'there is no `secrets.sources.vault` that says where `${vault:…}` is read from',
+        })
+  }
+}
 
 function checkAgents(settings: Settings, findings: Findings): void {
   for (const [name, agent] of Object.entries(settings.agents)) {
@@ -309,8 +333,8 @@ const toolsOf = (resource: ResourceSettings): Readonly<Record<string, unknown>> 
     : 'functions' in resource
       ? resource.functions
       : Array.isArray(resource.operations)
-      ? Object.fromEntries(resource.operations.map((id) => [id, id]))
-      : resource.operations
+        ? Object.fromEntries(resource.operations.map((id) => [id, id]))
+        : resource.operations
 
 const operationsOf = (name: string, resource: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
   target.length > 1

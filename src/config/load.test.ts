@@ -96,9 +96,24 @@ test.each<[string, string, RegExp]>([
     /^(?!.*hunter2).*without a user name/,
   ],
   [
-    'a reference to a stored secret',
-    'resources: { x: { mcp: { command: [a], env: { K: "${secret:K}" } } } }',
-    /not supported yet/,
+    'a reference to a stored secret by no name',
+    'resources: { x: { mcp: { command: [a], env: { K: "${secret:}" } } } }',
+    /expected a name in `\$\{secret:NAME\}`/,
+  ],
+  [
+    'two ways to sign in',
+    'secrets: { sources: { vault: { url: "https://a", auth: { token: "${env:T}", kubernetes: { role: r } } } } }',
+    /expected one of `token`/,
+  ],
+  [
+    'a sign-in that stands in the file',
+    'secrets: { sources: { vault: { url: "https://a", auth: { token: s.12345678 } } } }',
+    /expected `\$\{env:NAME\}` or `\$\{file:path\}`/,
+  ],
+  [
+    'a server of secrets without TLS',
+    'secrets: { sources: { vault: { url: "http://a.example", auth: { kubernetes: { role: r } } } } }',
+    /https:/,
   ],
   [
     'a reference where nothing is replaced',

@@ -86,6 +86,7 @@ function withFolders(settings: Settings, folder: string): Settings {
   return {
     ...settings,
     state: resolve(folder, settings.state),
+    secrets: withVaultFiles(settings.secrets, folder),
     issuers: mapValues(settings.issuers, (issuer) =>
       'file' in issuer.keys ? { ...issuer, keys: { file: resolve(folder, issuer.keys.file) } } : issuer,
     ),
@@ -97,6 +98,16 @@ function withFolders(settings: Settings, folder: string): Settings {
           : resource,
     ),
   }
+}
+
+function withVaultFiles(secrets: Settings['secrets'], folder: string): Settings['secrets'] {
+  const { vault } = secrets.sources
+  if (vault === undefined) return secrets
+  const { kubernetes } = vault.auth
+  const token =
+    kubernetes === undefined ? {} : { kubernetes: { ...kubernetes, token: resolve(folder, kubernetes.token) } }
+  const ca = vault.ca === undefined ? {} : { ca: resolve(folder, vault.ca) }
+  return { sources: { vault: { ...vault, ...ca, auth: { ...vault.auth, ...token } } } }
 }
 
 const mapValues = <T, R>(record: Readonly<Record<string, T>>, change: (value: T) => R): Record<string, R> =>

@@ -51,8 +51,9 @@ export function referencePage(): string {
     '- Unknown keys, keys that stand twice, tags and merge keys (`<<`) are errors. Anchors may stand for whole values.',
     '- Durations are text such as `30 min` (`ms`, `s`, `min`, `h`, `days`), sizes such as `100 kB` (`B`, `kB`, `MB`, `GB`; ' +
       'a kB has 1,000 bytes). Folders and files are relative to the file.',
-    '- `${env:NAME}` and `${file:path}` are replaced in `mcp.env`, `mcp.headers` and `credential`, and nowhere else. `$${` stands for ' +
-      '`${` itself. One line end at the end of a file is left out.',
+    '- `${secret:NAME}`, `${vault:path#field}`, `${env:NAME}` and `${file:path}` are replaced in `mcp.env`, `mcp.headers` ' +
+      'and `credential`, and nowhere else: see [secrets.md](secrets.md). `$${` stands for `${` itself. One line end at ' +
+      'the end of a file is left out.',
     '- `<name>` stands for a name of yours, `[]` for each of a list. An entry of `lends` has the keys of one of `may`.',
   ]
   for (const [top, [head, ...inner]] of sections) {

@@ -8,6 +8,8 @@ test.each([
   ['${env:KEY}', [{ from: 'env', name: 'KEY' }]],
   ['Bearer ${env:KEY}', ['Bearer ', { from: 'env', name: 'KEY' }]],
   ['${file:./key.txt}${env:B}!', [{ from: 'file', path: './key.txt' }, { from: 'env', name: 'B' }, '!']],
+  ['${secret:CRM_KEY}', [{ from: 'secret', name: 'CRM_KEY' }]],
+  ['${vault:apps/crm#api-key}', [{ from: 'vault', path: 'apps/crm', field: 'api-key' }]],
   ['$${env:KEY}', ['${env:KEY}']],
   ['a $${ b', ['a ${ b']],
   ['costs $5 {x}', ['costs $5 {x}']],
@@ -16,8 +18,11 @@ test.each([
 })
 
 test.each([
-  ['${secret:KEY}', /`\$\{secret:…\}` is not supported yet/],
-  ['${KEY}', /expected `\$\{env:NAME\}`/],
+  ['${secret:a b}', /expected a name in `\$\{secret:NAME\}`/],
+  ['${vault:a}', /`\$\{vault:path#field\}`/],
+  ['${vault:a/../b#c}', /`\$\{vault:path#field\}`/],
+  ['${vault:/a#c}', /`\$\{vault:path#field\}`/],
+  ['${KEY}', /expected `\$\{secret:NAME\}`, `\$\{env:NAME\}`/],
   ['${env:}', /name of an environment variable/],
   ['${env:A B}', /name of an environment variable/],
   ['${file:}', /expected a path/],

@@ -1,9 +1,20 @@
 import { Failure } from '../core/failure.ts'
+import { isSecretName, secretNameForm } from '../core/secret.ts'
 
-/** Text that is kept elsewhere: an environment variable, or a file. */
-export type Reference =
+/** Text that is kept elsewhere. What is in the environment or a file is read when the configuration is. */
+export type EarlyReference =
   | { readonly from: 'env'; readonly name: string }
   | { readonly from: 'file'; readonly path: string }
+
+/** A secret of Sallyport's own store, or one in HashiCorp Vault or OpenBao: read each time that it is used. */
+export type LateReference =
+  | { readonly from: 'secret'; readonly name: string }
+  | { readonly from: 'vault'; readonly path: string; readonly field: string }
+
+export type Reference = EarlyReference | LateReference
+
+export const isLate = (reference: Reference): reference is LateReference =>
+  reference.from === 'secret' || reference.from === 'vault'
 
 /** A value with references in it: `Bearer ${env:CRM_TOKEN}`. */
 export type Template = readonly (string | Reference)[]
@@ -45,14 +56,35 @@ function parseReference(inside: string): Reference {
     if (rest === '') throw new Failure('invalid', 'expected a path in `${file:path}`')
     return { from: 'file', path: rest }
   }
-  if (kind === 'secret')
-    throw new Failure('invalid', '`${secret:…}` is not supported yet; use `${env:NAME}` or `${file:path}`')
-  throw new Failure('invalid', 'expected `${env:NAME}` or `${file:path}`; write `$${` for the characters themselves')
+  if (kind === 'secret') {
+    if (!isSecretName(rest)) throw new Failure('invalid', `expected a name in \`\${secret:NAME}\`: ${secretNameForm}`)
+    return { from: 'secret', name: rest }
+  }
+  if (kind === 'vault') {
+    const [, path = '', field = ''] = /^([A-Za-z0-9_.\-/ ]{1,256})#([A-Za-z0-9_.\- ]{1,128})$/.exec(rest) ?? []
+    if (path.split('/').some((part) => part === '' || part === '.' || part === '..'))
+      throw new Failure('invalid', 'expected a path without the mount, and a field of it, in `${vault:path#field}`')
+    return { from: 'vault', path, field }
+  }
+  throw new Failure(
+    'invalid',
+    'expected `${secret:NAME}`, `${env:NAME}`, `${file:path}` or `${vault:path#field}`; write `$${` for the characters themselves',
+  )
 }
 
 /** Whether a text looks as if it were to be replaced, so that a place where nothing is replaced can say so. */
-export const hasReference = (text: string): boolean => /(?<!\$)\$\{(?:env|file|secret):/.test(text)
+export const hasReference = (text: string): boolean => /(?<!\$)\$\{(?:env|file|secret|vault):/.test(text)
 
 /** As messages name it: never what it stands for. */
-export const referenceName = (reference: Reference): string =>
-  reference.from === 'env' ? `env:${reference.name}` : `file:${reference.path}`
+export function referenceName(reference: Reference): string {
+  switch (reference.from) {
+    case 'env':
+      return `env:${reference.name}`
+    case 'file':
+      return `file:${reference.path}`
+    case 'secret':
+      return reference.name
+    case 'vault':
+      return `vault:${reference.path}#${reference.field}`
+  }
+}

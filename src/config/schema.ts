@@ -9,6 +9,7 @@ import { functionsResource } from './functions.ts'
 import { duration, effect, headerName, named, readers, size, textRead, toolName, trust } from './forms.ts'
 import { httpResource } from './http.ts'
 import { parseTemplate } from './reference.ts'
+import { secretSettings } from './vault.ts'
 
 // The one description of `sallyport.yaml`. Types, defaults, the JSON Schema for editors and the reference page all
 // come from here, so every key says in a sentence what it is for.
@@ -232,7 +233,9 @@ const upstream = z
     command: z.array(z.string().min(1)).min(1).describe('The program to start and its arguments.').optional(),
     env: z
       .record(environmentName, textRead(parseTemplate))
-      .describe('Environment of the program, beside a minimal one. May hold `${env:NAME}` and `${file:path}`.')
+      .describe(
+        'Environment of the program, beside a minimal one. May hold `${secret:NAME}`, `${vault:path#field}`, `${env:NAME}` and `${file:path}`.',
+      )
       .optional(),
     cwd: z
       .string()
@@ -242,7 +245,7 @@ const upstream = z
     url: webUrl.describe('Address of a server that runs elsewhere (Streamable HTTP).').optional(),
     headers: z
       .record(headerName, textRead(parseTemplate))
-      .describe('Headers of each request to it. May hold `${env:NAME}` and `${file:path}`.')
+      .describe('Headers of each request to it. May hold the same.')
       .optional(),
     era: z
       .enum(['auto', 'legacy', 'modern'])
@@ -487,6 +490,9 @@ export const settingsSchema = z
       .describe('The audit log.')
       .prefault({}),
     limits: limitsOfEverything.describe('Limits for everything together.').prefault({}),
+    secrets: secretSettings
+      .describe('Secrets that are kept elsewhere. Those in the store are set with `sallyport secrets`.')
+      .prefault({}),
     resources: z
       .record(alias, resource)
       .describe('What agents may be let near, by the name that permissions use.')

@@ -1,6 +1,6 @@
 import type { Action } from '../core/action.ts'
 import { actorOf } from '../core/approval.ts'
-import type { Approval } from '../core/approval.ts'
+import type { Approval, Ask } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
 import { costAtStart, decide, isObserved, limitReached, limitsOf, notThere, visible } from '../core/decide.ts'
 import type { Decision, Denied, Facts, Link, RefusalCode, Trace } from '../core/decide.ts'
@@ -26,12 +26,34 @@ export interface Performed<T> {
   readonly record: Json
   /** Its whole size. */
   readonly bytes: number
+  /** Bytes of what was sent out. */
+  readonly sent?: number
   /** It was performed and said that it failed, such as a tool result with `isError`. */
   readonly failed?: boolean
   readonly tokens?: number
   /** Millionths of a US dollar. */
   readonly spend?: number
+  /** Names of the secrets that were added to it. */
+  readonly secrets?: readonly string[]
   readonly checks: Checks
+}
+
+/**
+ * Does it. A result that is handed on while it comes tells `passed` how many bytes of it were: they count against
+ * limits also where the rest never comes.
+ */
+export type Perform<T> = (
+  signal: AbortSignal,
+  passed: (bytes: number) => void,
+  permit: Permit,
+) => Promise<Performed<T>>
+
+/** The decision that let something happen. */
+export interface Permit {
+  /** The event that records it. */
+  readonly event: string
+  /** In words that the agent may see. */
+  readonly because: string
 }
 
 /** Which inspections ran over something, and which did not, and why (promise 7). */
@@ -51,6 +73,13 @@ export interface Refusal {
   readonly retryAt?: number
 }
 
+/** What would be decided, as the agent may know it. */
+export type Evaluation = { readonly event: string; readonly because: string } & (
+  | { readonly kind: 'allow' }
+  | { readonly kind: 'ask'; readonly ask: Ask }
+  | { readonly kind: 'deny'; readonly code: RefusalCode; readonly retryAt?: number }
+)
+
 export type Outcome<T> =
   | { readonly kind: 'done'; readonly value: T; readonly event: string }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
@@ -66,6 +95,11 @@ export interface Hold {
 /** What the agent is told after each part of the path. */
 export interface Guard {
   /**
+   * Decides and writes it down, and nothing else: nothing is performed, counted, asked or spent. The answer holds for
+   * this moment alone. Fails with `unavailable` when it can't be written.
+   */
+  evaluate(action: Action, more?: JsonObject): Promise<Evaluation>
+  /**
    * Performs an action if policy allows it, and writes down what became of it: the only way anything acts on anything.
    *
    * `perform` gets a signal that cuts it when the session ends or the caller leaves. A refusal is a value; fails with
@@ -73,7 +107,7 @@ export interface Guard {
    */
   run<T>(
     action: Action,
-    perform: (signal: AbortSignal) => Promise<Performed<T>>,
+    perform: Perform<T>,
     hold: Hold,
     caller: AbortSignal,
   ): Promise<Outcome<T>>
@@ -126,7 +160,7 @@ export function createGuard(ports: GuardPorts): Guard {
 
   async function run<T>(
     given: Action,
-    perform: (signal: AbortSignal) => Promise<Performed<T>>,
+    perform: Perform<T>,
     hold: Hold,
     caller: AbortSignal,
   ): Promise<Outcome<T>> {
@@ -254,8 +288,8 @@ export function createGuard(ports: GuardPorts): Guard {
   async function act<T>(
     { action, chain }: Tried,
     event: string,
-    { limits }: Allowed,
-    perform: (signal: AbortSignal) => Promise<Performed<T>>,
+    { decision, limits }: Allowed,
+    perform: Perform<T>,
     cut: AbortSignal,
   ): Promise<Outcome<T>> {
     const startedAt = clock()
@@ -276,16 +310,20 @@ export function createGuard(ports: GuardPorts): Guard {
 
     let performed: Performed<T>
     let begun = false
+    let passed = 0
     try {
       // What is read marks the session before any of it can reach the agent: progress and errors come before the end.
       await sessions.mark(action.session, action.label)
       performed = await uncut((signal) => {
         begun = true
-        return perform(signal)
+        return perform(signal, (bytes) => void (passed += bytes), { event, because: decision.because })
       }, cut)
     } catch (thrown) {
       const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
-      await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun })
+      const size: JsonObject = passed === 0 ? {} : { bytes: passed }
+      if (passed > 0)
+        counters.add(limits.flatMap((applied) => (applied.limit.measure === 'bytes' ? [{ applied, cost: passed }] : [])))
+      await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun, ...size })
       throw failure
     }
 
@@ -311,8 +349,10 @@ export function createGuard(ports: GuardPorts): Guard {
       label: { ...action.label },
       checks: performed.checks as unknown as JsonObject,
       ...changesIn(kept),
+      ...(performed.sent === undefined ? {} : { sent: performed.sent }),
       ...(performed.tokens === undefined ? {} : { tokens: performed.tokens }),
       ...(performed.spend === undefined ? {} : { spend: performed.spend }),
+      ...(performed.secrets === undefined || performed.secrets.length === 0 ? {} : { secrets: performed.secrets }),
     })
     return { kind: 'done', value: performed.value, event }
   }
@@ -320,12 +360,27 @@ export function createGuard(ports: GuardPorts): Guard {
   async function refuse(tried: Tried, facts: Facts, decision: Denied): Promise<Refusal> {
     const event = recordDecision(tried, facts, decision)
     await event.done
-    const { permission, effect } = tried.action
+    return { ...told(tried.action, facts, decision), event: event.id }
+  }
+
+  /** What the agent is told of a refusal. */
+  function told({ permission, effect }: Action, facts: Facts, { code, because, retryAt }: Denied) {
     // What is not listed is not there, for whatever reason it is refused.
-    if (decision.code !== 'session_over' && !visible(permission, effect, facts.chain, facts.policy))
-      return { code: 'unknown', because: notThere, event: event.id }
-    const { code, because, retryAt } = decision
-    return { code, because, event: event.id, ...(retryAt === undefined ? {} : { retryAt }) }
+    if (code !== 'session_over' && !visible(permission, effect, facts.chain, facts.policy))
+      return { code: 'unknown' as const, because: notThere }
+    return { code, because, ...(retryAt === undefined ? {} : { retryAt }) }
+  }
+
+  async function evaluate(given: Action, more: JsonObject = {}): Promise<Evaluation> {
+    const tried = triedNow(given)
+    const { action, argsDigest = '' } = tried
+    const facts = factsOf(action, argsDigest)
+    const decision = decideOrDeny(action, facts)
+    const event = recordDecision(tried, facts, decision, undefined, { ...more, type: 'evaluation' })
+    await event.done
+    const { kind, because } = decision
+    if (kind === 'deny') return { kind, ...told(action, facts, decision), event: event.id }
+    return kind === 'ask' ? { kind, because, ask: decision.ask, event: event.id } : { kind, because, event: event.id }
   }
 
   async function refuseUnanswered(
@@ -348,11 +403,17 @@ export function createGuard(ports: GuardPorts): Guard {
     }
   }
 
-  function recordDecision({ action, argsDigest, chain }: Tried, facts: Facts, decision: Decision, approval?: Approval) {
+  function recordDecision(
+    { action, argsDigest, chain }: Tried,
+    facts: Facts,
+    decision: Decision,
+    approval?: Approval,
+    more: JsonObject & { readonly type: string } = { type: 'decision' },
+  ) {
     const kept = redact(action.args, bounds)
     const approvalId = approval?.id ?? (decision.kind === 'allow' ? decision.approval : undefined)
     return audit.append({
-      type: 'decision',
+      ...more,
       at: clock(),
       session: action.session,
       agent: agentOf(chain),
@@ -440,6 +501,7 @@ export function createGuard(ports: GuardPorts): Guard {
 
   return {
     run,
+    evaluate,
     explain: (action, trace) => decide(action, factsOf(action, digestOf(action.args)), clock(), trace),
     explainFor(started, action, trace) {
       const facts = { ...factsOf(action, digestOf(action.args)), chain: sessions.chainAs(started) }

@@ -53,7 +53,7 @@ test('a secret is used where it is bound to, and told of without its value', asy
   expect(state).toMatchObject({ name: 'CRM_KEY', binding: crm, versions: [{ number: 1, setBy: anna }] })
   expect(vault.use('CRM_KEY', there)).toBe(value)
   expect(vault.use('CRM_KEY', { ...there, host: 'API.EXAMPLE.COM' })).toBe(value)
-  expect(vault.version('CRM_KEY')).toBe(1)
+  expect(vault.mark('CRM_KEY')).toBe('1800000000000.1')
   expect(audit.of('secret.set')).toMatchObject([
     { secret: 'CRM_KEY', version: 1, resource: 'crm', hosts: ['api.example.com'], by: anna },
   ])
@@ -218,10 +218,10 @@ test('a name is set once; values of 4 to 7 characters when that is said', async 
 test('after a rotation the new value is used; the old one is known until its time is over, and then nowhere', async () => {
   const { vault, time, store, audit } = await world()
   await set(vault)
-  const seen: number[] = []
-  vault.onChange(() => seen.push(vault.version('CRM_KEY') ?? 0))
+  const seen: (string | undefined)[] = []
+  vault.onChange(() => seen.push(vault.mark('CRM_KEY')))
   await vault.rotate('CRM_KEY', other, anna, { overlap: 10 * minute })
-  expect(seen).toEqual([2])
+  expect(seen).toEqual(['1800000000000.2'])
   expect(vault.use('CRM_KEY', there)).toBe(other)
   expect(vault.values().map((each) => each.value)).toEqual([other, value])
   expect(audit.of('secret.rotate')).toMatchObject([{ secret: 'CRM_KEY', version: 2, before: 1, by: anna }])

@@ -65,8 +65,8 @@ export interface Vault {
   obstacle(name: string, towards: Towards): Obstacle | undefined
   /** The value in use, for one use at one place. Fails with `forbidden` for another place, else with `unavailable`. */
   use(name: string, towards: Towards): string
-  /** The number of the value in use; undefined where there is none. */
-  version(name: string): number | undefined
+  /** Differs when the value in use does, and tells nothing of it; undefined where there is none. */
+  mark(name: string): string | undefined
   /** Every value that is known: one array, as long as nothing changes. */
   values(): readonly KnownValue[]
   /** Takes over what another process changed, and forgets what is over. */
@@ -481,7 +481,10 @@ export async function createVault(ports: VaultPorts): Promise<Vault> {
     rekey: (by) => inTurn(() => rekey(by)),
     obstacle,
     use,
-    version: (name) => opened.get(name)?.values[0]?.number,
+    mark: (name) => {
+      const secret = opened.get(name)
+      return secret === undefined ? undefined : `${secret.kept.createdAt}.${secret.values[0]?.number}`
+    },
     values: () => known,
     refresh: () =>
       inTurn(async () => {

@@ -78,6 +78,8 @@ export interface MethodPorts {
   readonly catalogs: Catalogs
   readonly watching: Watching
   readonly hold: HoldTimes
+  /** Whether secrets were replaced in what upstreams said. */
+  readonly isMasked: boolean
   /** Told of failures that are nobody's but ours. */
   readonly report: (thrown: unknown) => void
 }
@@ -401,7 +403,8 @@ export function createMethods(ports: MethodPorts): Methods {
       }
     }
     try {
-      const outcome = await guard.run(action, attempt, holdFor(exchange.reply, telling, hold, clock), asked.signal)
+      const tried = async (signal: AbortSignal): Promise<Performed<Answer>> => recorded(action, await attempt(signal))
+      const outcome = await guard.run(action, tried, holdFor(exchange.reply, telling, hold, clock), asked.signal)
       if (outcome.kind === 'done') return outcome.value
       return outcome.refusal.code === 'unknown' ? unknown() : refused(outcome.refusal)
     } catch (thrown) {
@@ -410,6 +413,17 @@ export function createMethods(ports: MethodPorts): Methods {
       if (failure.code === 'internal') ports.report(thrown)
       if (failed !== undefined) return failed(failure)
       throw new RpcError(failure.code === 'limited' ? rpc.refused : rpc.internal, failure.message)
+    }
+  }
+
+  /** What the record says beside: which secrets went along, and that none came back. */
+  function recorded({ permission }: Action, performed: Performed<Answer>): Performed<Answer> {
+    const secrets = catalogs.upstream(/^[^.:]*/.exec(permission)![0])?.resource.secrets
+    const { ran } = performed.checks
+    return {
+      ...performed,
+      ...(secrets === undefined ? {} : { secrets }),
+      ...(ports.isMasked ? { checks: { ...performed.checks, ran: [...ran, 'secrets'] } } : {}),
     }
   }
 

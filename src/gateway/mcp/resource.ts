@@ -8,8 +8,11 @@ export interface ToolSetting {
   readonly label: Label
 }
 
-/** How the server is reached. What a reader returns may hold secrets: it is read when used, and kept nowhere. */
-export type McpTarget =
+/**
+ * How the server is reached. What a reader returns may hold secrets: it is read when used, and kept nowhere. It may fail,
+ * with words for people. Where there is a `mark`, the readers are as they were for as long as it is.
+ */
+export type McpTarget = { readonly mark?: string } & (
   | { readonly kind: 'http'; readonly url: string; readonly headers: () => Readonly<Record<string, string>> }
   | {
       readonly kind: 'stdio'
@@ -17,6 +20,7 @@ export type McpTarget =
       readonly cwd: string
       readonly env: () => Readonly<Record<string, string>>
     }
+)
 
 /** An MCP server behind the gateway, as the operator describes it. */
 export interface McpResource {
@@ -40,4 +44,6 @@ export interface McpResource {
   readonly timeout: number
   /** Bytes that a result may have. */
   readonly result: number
+  /** Names of the secrets that go with each request to it. */
+  readonly secrets?: readonly string[]
 }

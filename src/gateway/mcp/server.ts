@@ -26,6 +26,7 @@ import type { HoldTimes } from './hold.ts'
 import { createListeners } from './listeners.ts'
 import { createMethods } from './methods.ts'
 import type { Asked, Client } from './methods.ts'
+import type { Mask } from './masked.ts'
 import type { OfferPorts, ToolOffer } from './offer.ts'
 import { createPinned, differenceOf } from './pinned.ts'
 import { createReply } from './reply.ts'
@@ -63,6 +64,8 @@ export interface McpGatewayPorts {
   /** The environment of this process, of which programs get the few variables that they need to run at all. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly settings?: Partial<McpSettings>
+  /** Replaces secrets in everything that servers say, before anybody sees it. */
+  readonly mask?: Mask
   /** Told of failures that are nobody's but ours, for the log of the program. */
   readonly report?: (thrown: unknown) => void
   /** Told when operations came or went: conditions may be checked against their schemas anew. */
@@ -160,6 +163,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     catalogs,
     watching,
     hold: settings.hold,
+    isMasked: ports.mask !== undefined,
     report,
   })
   let isClosed = false
@@ -183,6 +187,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
       clock,
       connectWithin: settings.connectWithin,
       environment: ports.environment,
+      mask: ports.mask,
       changed: announce,
       updated: (uri) => announceUpdate(alias, uri),
     })
@@ -682,14 +687,14 @@ function digestOfRequest(params: JsonObject): string {
   return digestOf(rest)
 }
 
-/** Whether a server is still described as it was. Readers of secrets read anew anyway. */
+/** Whether a server is still described as it was. Readers of secrets read anew anyway; a mark speaks for what they read. */
 function isSame(a: McpResource, b: McpResource | undefined): boolean {
   const plain = (resource: McpResource): string =>
     JSON.stringify(resource, (_key, value: unknown) =>
       value instanceof Map
         ? [...value]
         : typeof value === 'function'
-          ? JSON.stringify((value as () => unknown)())
+          ? resource.target.mark === undefined && JSON.stringify((value as () => unknown)())
           : value,
     )
   return b !== undefined && plain(a) === plain(b)

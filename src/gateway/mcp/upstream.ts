@@ -7,6 +7,8 @@ import type { Changed, Connection, ConnectionEvents } from './connection.ts'
 import { connectHttp } from './http.ts'
 import { nothingOffered, offerPrompt, offerResource, offerTemplate, offerTool } from './offer.ts'
 import type { Offered, OfferPorts } from './offer.ts'
+import { maskedConnection } from './masked.ts'
+import type { Mask } from './masked.ts'
 import { connectProgram } from './program.ts'
 import type { McpResource } from './resource.ts'
 import { isObject } from './wire.ts'
@@ -52,6 +54,7 @@ export interface UpstreamPorts {
   readonly clock: Clock
   readonly connectWithin: number
   readonly environment: Readonly<Record<string, string | undefined>>
+  readonly mask: Mask | undefined
   readonly changed: (what: Changed) => void
   readonly updated: (uri: string) => void
 }
@@ -121,7 +124,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
       (made) => {
         knownEra = made.era
         if (isClosed || line.isClosed) void made.close()
-        return made
+        return ports.mask === undefined ? made : maskedConnection(made, ports.mask)
       },
       (thrown: unknown) => {
         knownEra = undefined // It may have been replaced by another generation.
