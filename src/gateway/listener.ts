@@ -23,6 +23,8 @@ export interface ListenerOptions {
   readonly authenticate: (credential: string) => Promise<SessionId>
   /** By path. */
   readonly guarded: Readonly<Record<string, AgentHandler>>
+  /** By how paths begin: `/api/`. They read the body themselves once it is wanted (`Expect: 100-continue`). */
+  readonly below?: Readonly<Record<string, AgentHandler>>
   readonly open: Readonly<Record<string, OpenHandler>>
   /** Connections at one moment; more are closed at once. */
   readonly connections?: number
@@ -84,6 +86,8 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
     else socket.destroy()
   })
+  // A client that asks whether to send its body is told once it is known that the body is wanted.
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => void answer(req, res))
   // Other protocols are not spoken here: clients that can do without them try again without.
   server.on('upgrade', (_req: IncomingMessage, socket: Socket) =>
     socket.end('HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'),
@@ -112,17 +116,26 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
 
       const path = pathOf(req)
       const free = path !== undefined && Object.hasOwn(open, path) ? open[path] : undefined
+      if (free !== undefined && waits(req)) res.writeContinue()
       if (free !== undefined) return await free(req, res)
-      const handler = path !== undefined && Object.hasOwn(guarded, path) ? guarded[path] : undefined
+      const exact = path !== undefined && Object.hasOwn(guarded, path) ? guarded[path] : undefined
+      const handler = exact ?? beneath(req)
       if (handler === undefined) return refuse(req, res, 404, 'not_found', 'there is nothing at this address')
       const session = await sessionOf(req, res)
-      if (session !== undefined) await handler(req, res, session)
+      if (session === undefined) return
+      if (exact !== undefined && waits(req)) res.writeContinue()
+      await handler(req, res, session)
     } catch (thrown) {
       const failure = Failure.from(thrown)
       if (failure.code === 'internal') report(thrown)
       const status = failure.code === 'unavailable' || failure.code === 'limited' ? 503 : 500
       refuse(req, res, status, failure.code, failure.message)
     }
+  }
+
+  /** What answers everything that begins as this path does. What it is exactly is read there, once. */
+  function beneath({ url = '' }: IncomingMessage): AgentHandler | undefined {
+    return Object.entries(options.below ?? {}).find(([start]) => url.startsWith(start))?.[1]
   }
 
   /** Whose request it is. A credential is taken from `Authorization` alone: addresses end up in logs. */
@@ -184,7 +197,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, status: number, error
 function allowPages(res: ServerResponse, origin: string): void {
   res.setHeader('access-control-allow-origin', origin)
   res.setHeader('vary', 'origin')
-  res.setHeader('access-control-allow-methods', 'GET, POST, DELETE')
+  res.setHeader('access-control-allow-methods', 'GET, POST, PUT, PATCH, DELETE')
   res.setHeader(
     'access-control-allow-headers',
     'authorization, content-type, accept, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, last-event-id',
@@ -192,6 +205,9 @@ function allowPages(res: ServerResponse, origin: string): void {
   res.setHeader('access-control-expose-headers', 'mcp-session-id, www-authenticate')
   res.setHeader('access-control-max-age', '600')
 }
+
+/** Whether a client waits to be told to send its body. */
+const waits = ({ headers }: IncomingMessage): boolean => headers.expect?.toLowerCase() === '100-continue'
 
 /** The path of a request; undefined for a target that is no plain path. */
 function pathOf({ url = '' }: IncomingMessage): string | undefined {

@@ -1,0 +1,143 @@
+import dns from 'node:dns'
+import { isIP } from 'node:net'
+import type { Socket } from 'node:net'
+import { Agent, buildConnector } from 'undici'
+import type { Dispatcher } from 'undici'
+import { Failure } from '../../core/failure.ts'
+import { refusedAddress } from './addresses.ts'
+import { addressesFor, refusedPlace } from './host.ts'
+import type { Bounds, Place } from './host.ts'
+
+/** All addresses of a name. */
+export type Resolve = (name: string) => Promise<readonly string[]>
+/** Opens a connection to an address that was checked. `servername` is what the certificate has to be for. */
+export type Dial = buildConnector.connector
+
+export interface EgressPorts {
+  readonly resolve?: Resolve
+  readonly dial?: Dial
+  /** Certificates to trust beside those of the system, PEM. */
+  readonly ca?: string | undefined
+}
+
+/** The way out of one resource. Whatever goes out goes through here, and only to where its bounds allow. */
+export interface Egress {
+  /** Fails with `forbidden` before anything is looked up or sent where the text of the address is enough to know. */
+  check(place: Place): void
+  readonly dispatcher: Dispatcher
+}
+
+const connectWithin = 10_000
+/** Addresses of a name that are tried, one after the other. */
+const mostTried = 3
+const mostAnswers = 64
+
+export const systemResolve: Resolve = async (name) =>
+  (await dns.promises.lookup(name, { all: true, order: 'verbatim' })).map(({ address }) => address)
+
+/**
+ * A name is looked up once for a connection, all of its addresses have to be allowed, and the one that is dialled is
+ * one that was checked. Host and SNI stay those of the name. The socket is asked again whom it is connected to.
+ */
+export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
+  const { resolve = systemResolve } = ports
+  const dial =
+    ports.dial ??
+    buildConnector({
+      timeout: connectWithin,
+      allowH2: false,
+      maxCachedSessions: 100,
+      ...(ports.ca === undefined ? {} : { ca: ports.ca }),
+    })
+
+  async function addressesOf(host: string): Promise<readonly string[]> {
+    if (isIP(host) !== 0) return [host]
+    const found = await inTime(resolve(host))
+    if (found.length === 0) throw new Failure('unavailable', 'the upstream’s name leads nowhere')
+    return found.slice(0, mostAnswers)
+  }
+
+  /** INVARIANT: no packet is sent to an address that this has not seen. */
+  async function checked(host: string, port: number): Promise<readonly string[]> {
+    const wrong = refusedPlace({ host, port }, bounds)
+    if (wrong !== undefined) throw refused(wrong)
+    const addresses = await addressesOf(host)
+    for (const address of addresses) {
+      const because = refusedAddress(address, addressesFor(host, bounds))
+      if (because !== undefined) throw refused(`one of its addresses ${because}`)
+    }
+    return addresses
+  }
+
+  const connect: buildConnector.connector = (options, callback) => {
+    const { hostname, protocol } = options
+    const host = hostname.replace(/^\[(.*)\]$/, '$1').toLowerCase()
+    const port = Number(options.port) || (protocol === 'https:' ? 443 : 80)
+    checked(host, port).then(
+      (addresses) => {
+        let next = 0
+        const attempt = (): void => {
+          const address = addresses[next++]!
+          // Without a name there is no SNI: the certificate has to be for the address.
+          const servername = isIP(host) === 0 ? host : ''
+          dial(
+            { ...options, hostname: address, host: options.host ?? host, servername, port: String(port) },
+            (error, socket) => {
+              if (error !== null)
+                return next < Math.min(addresses.length, mostTried) ? attempt() : callback(error, null)
+              const reached = (socket as Socket).remoteAddress ?? ''
+              const because = refusedAddress(reached, addressesFor(host, bounds))
+              if (because === undefined) return callback(null, socket)
+              socket.destroy()
+              callback(refused(`the address that answered ${because}`), null)
+            },
+          )
+        }
+        attempt()
+      },
+      (thrown: unknown) =>
+        callback(
+          thrown instanceof Failure
+            ? thrown
+            : new Failure('unavailable', 'the upstream’s name can’t be looked up', { cause: thrown }),
+          null,
+        ),
+    )
+  }
+
+  const dispatcher = new Agent({
+    connect,
+    allowH2: false,
+    connections: 64,
+    pipelining: 1,
+    maxHeaderSize: 32_768,
+    keepAliveTimeout: 10_000,
+    headersTimeout: 0, // The time of an operation bounds the whole of it.
+    bodyTimeout: 0,
+  })
+
+  return {
+    check(place) {
+      const wrong = refusedPlace(place, bounds)
+      if (wrong !== undefined) throw refused(wrong)
+    },
+    dispatcher,
+  }
+}
+
+const refused = (because: string): Failure => new Failure('forbidden', `nothing may be sent there: ${because}`)
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new Failure('unavailable', 'the upstream’s name can’t be looked up in time')),
+      connectWithin,
+    )
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,561 @@
+import { createHash } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Action, Problem } from '../../core/action.ts'
+import type { AuditLog } from '../../core/audit.ts'
+import { Failure } from '../../core/failure.ts'
+import type { Json, JsonObject } from '../../core/json.ts'
+import type { Label } from '../../core/label.ts'
+import type { Effect, Permission } from '../../core/permission.ts'
+import type { Clock } from '../../guard/clock.ts'
+import type { Guard, Perform, Performed } from '../../guard/guard.ts'
+import type { Masker } from '../../guard/mask.ts'
+import { schemaCompiler } from '../../guard/schema.ts'
+import type { Sessions } from '../../guard/sessions.ts'
+import { parseNetwork } from './addresses.ts'
+import { createRoom } from './body.ts'
+import { createCredentials } from './credential.ts'
+import { createEgress } from './egress.ts'
+import type { EgressPorts } from './egress.ts'
+import { answerHeaders, checkHeaders } from './headers.ts'
+import { placeOf } from './host.ts'
+import type { Bounds, Place } from './host.ts'
+import { compileOperation, createRoutes } from './operation.ts'
+import type { Operation, Routes } from './operation.ts'
+import { notThere, say, sayRefused } from './refusal.ts'
+import { outgoingOf, takeRequest } from './request.ts'
+import type { Taken } from './request.ts'
+import type { HttpResource } from './resource.ts'
+import { send } from './send.ts'
+import type { Incoming, SendPorts } from './send.ts'
+import { readTarget } from './target.ts'
+import type { Target } from './target.ts'
+
+/** What the HTTP gateway is made from. */
+export interface HttpGatewayPorts {
+  readonly guard: Pick<Guard, 'run' | 'visible' | 'explain'>
+  readonly sessions: Pick<Sessions, 'get'>
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+  readonly resources: readonly HttpResource[]
+  /** Hides secrets in whatever comes from an upstream. */
+  readonly mask: Pick<Masker, 'text' | 'json' | 'stream'>
+  /** How long a request waits for people, in milliseconds, unless it says less (`Prefer: wait=10`, RFC 7240). */
+  readonly hold: number
+  readonly egress?: EgressPorts
+  /** Told of tokens that an upstream gave out for a credential. */
+  readonly onSecret?: (resource: string, value: string) => void
+  /** Told of failures that are nobody's but ours. */
+  readonly report?: (thrown: unknown) => void
+}
+
+/** A request to one resource, however it came: by base URL, or through a proxy. */
+export interface HttpRequest {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly session: string
+  readonly alias: string
+  /** Path and query below the address of the resource, as they came. */
+  readonly target: string
+  /** What stands for the address of the resource where the agent is: `/api/billing`. */
+  readonly own: string
+}
+
+/** One operation, as those know it who look at it from the people's side. */
+export interface HttpOperation {
+  readonly effect: Effect
+  readonly label: Label
+  readonly description?: string
+  readonly check: (args: JsonObject) => readonly Problem[]
+}
+
+export interface HttpStatus {
+  readonly name: string
+  readonly kind: 'http'
+  readonly state: 'ready'
+  readonly tools: number
+  readonly quarantined: number
+}
+
+/** An operation as a tool, with what performs it once it is allowed. */
+export interface HttpTool {
+  readonly alias: string
+  readonly name: string
+  readonly permission: Permission
+  readonly effect: Effect
+  readonly label: Label
+  readonly description: string
+  readonly schema: JsonObject
+  readonly barred: Action['barred'] | undefined
+  readonly check: (args: JsonObject) => readonly Problem[]
+  readonly perform: (args: JsonObject, signal: AbortSignal) => Promise<Performed<ToolAnswer>>
+}
+
+export interface ToolAnswer {
+  readonly status: number
+  /** The body, where it was JSON. */
+  readonly json: Json | undefined
+  readonly text: string
+}
+
+export interface HttpGateway {
+  /** Answers `/api/<resource>/…`. The session has been authenticated; nothing else has been looked at. */
+  handle(req: IncomingMessage, res: ServerResponse, session: string): Promise<void>
+  /** Answers a request to a resource that is known by other means. */
+  serve(request: HttpRequest): Promise<void>
+  /** Takes over other resources. Fails with `invalid`, and then all is as it was. */
+  reload(resources: readonly HttpResource[]): Promise<void>
+  argumentsOf(permission: Permission): JsonObject | undefined
+  find(permission: Permission): HttpOperation | undefined
+  status(): readonly HttpStatus[]
+  /** Operations that can be called as tools: those that take no file. */
+  tools(): readonly HttpTool[]
+  close(): Promise<void>
+}
+
+interface Live {
+  readonly resource: HttpResource
+  readonly operations: ReadonlyMap<string, Operation>
+  readonly routes: Routes
+  readonly close: () => Promise<void>
+  /** Closes once nothing is on its way. */
+  readonly retire: () => void
+  readonly ports: SendPorts
+  readonly base: Place
+}
+
+/** Memory for bodies that are read before they are passed on, of all requests together. */
+const mostRoom = 256 * 1024 * 1024
+/** How long what was there before stays open, for requests that wait for people, in milliseconds. */
+const retireAfter = 60_000
+/** Bytes of a text that the record shows. */
+const mostKept = 16 * 1024
+/** Bytes of an answer that a tool returns. */
+const mostOfTool = 1_000_000
+
+/** Serves listed operations of APIs, with a credential that the agent never sees. Fails with `invalid`. */
+export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
+  const { guard, sessions, audit, clock, mask, report = () => {} } = ports
+  const room = createRoom(mostRoom)
+  const compile = schemaCompiler()
+  let live = new Map<string, Live>()
+
+  function make(resource: HttpResource): Live {
+    const base = placeOf(resource.base)
+    const bounds: Bounds = {
+      addresses: resource.addresses.map(parseNetwork),
+      hosts: typeof resource.redirects === 'string' ? [] : resource.redirects,
+      ports: resource.ports,
+      home: base,
+    }
+    const operations = new Map(
+      [...resource.operations].map(([name, given]) => [
+        name,
+        compileOperation(resource.alias, name, given, resource.credential, compile),
+      ]),
+    )
+    const egress = createEgress(bounds, ports.egress)
+    const tokens =
+      resource.credential.kind === 'oauth'
+        ? createEgress({ ...bounds, hosts: [], home: placeOf(resource.credential.tokenUrl) }, ports.egress)
+        : egress
+    const credentials = createCredentials(resource.credential, {
+      dispatcher: tokens.dispatcher,
+      clock,
+      onSecret: (value) => ports.onSecret?.(resource.alias, value),
+    })
+    return {
+      resource,
+      operations,
+      routes: createRoutes(operations.values()),
+      close: async () => void (await Promise.all([egress, tokens].map((way) => way.dispatcher.destroy()))),
+      retire: () => [egress, tokens].forEach((way) => void way.dispatcher.close().catch(() => {})),
+      ports: { egress, credentials, base, redirects: resource.redirects },
+      base,
+    }
+  }
+
+  async function reload(resources: readonly HttpResource[]): Promise<void> {
+    const next = new Map(resources.map((resource) => [resource.alias, make(resource)]))
+    const gone = live
+    live = next
+    // What waits for people or is on its way may end.
+    for (const { retire } of gone.values()) setTimeout(retire, retireAfter).unref()
+  }
+
+  for (const resource of ports.resources) live.set(resource.alias, make(resource))
+
+  // Serving ------------------------------------------------------------------------------------------------------------
+
+  async function handle(req: IncomingMessage, res: ServerResponse, session: string): Promise<void> {
+    const [, alias = '', target = ''] = /^\/api\/([a-z][a-z0-9-]{0,15})((?:[/?].*)?)$/.exec(req.url ?? '') ?? []
+    return serve({
+      req,
+      res,
+      session,
+      alias,
+      target: target.startsWith('/') ? target : `/${target}`,
+      own: `/api/${alias}`,
+    })
+  }
+
+  async function serve(request: HttpRequest): Promise<void> {
+    const { req, res, alias } = request
+    const left = new AbortController()
+    const leave = (): void => void (res.writableFinished || left.abort(new Failure('cancelled', 'the client left')))
+    res.once('close', leave)
+    const freed: (() => void)[] = []
+    try {
+      const target = targetOf(request)
+      if (target === undefined)
+        return say(res, 400, { code: 'invalid_request', message: 'the address can’t be read in one way only' })
+      const at = live.get(alias)
+      const found = at?.routes.find(req.method ?? '', target.segments)
+      if (at === undefined || found === undefined) return await neverWas(request)
+      checkHeaders(req, found.operation.headers)
+      await perform(request, at, found.operation, found.values, target, freed, left.signal)
+    } catch (thrown) {
+      fail(res, thrown)
+    } finally {
+      for (const free of freed) free()
+      res.off('close', leave)
+    }
+  }
+
+  function targetOf({ target }: HttpRequest): Target | undefined {
+    try {
+      return readTarget(target)
+    } catch (thrown) {
+      if (Failure.from(thrown).code !== 'invalid') throw thrown
+      return undefined
+    }
+  }
+
+  /** Written down like a refusal, so that neither the answer nor the time that it takes tells the two apart. */
+  async function neverWas({ req, res, session, alias, target }: HttpRequest): Promise<void> {
+    const agent = sessions.get(session)?.agent
+    const path = target.split('?', 1)[0]!
+    const name = mask.text(`${alias}${path}`).slice(0, 200)
+    await audit.append({
+      type: 'name.unknown',
+      at: clock(),
+      session,
+      agent,
+      method: (req.method ?? '').slice(0, 20),
+      name,
+    }).done
+    say(res, 404, notThere)
+  }
+
+  async function perform(
+    request: HttpRequest,
+    at: Live,
+    operation: Operation,
+    inPath: JsonObject,
+    target: Target,
+    freed: (() => void)[],
+    left: AbortSignal,
+  ): Promise<void> {
+    const { req, res } = request
+    const isVisible = guard.visible(request.session, operation.permission, operation.effect)
+    // What a session may not know of is not read: that takes time, and would tell.
+    if (isVisible && req.headers.expect?.toLowerCase() === '100-continue') res.writeContinue()
+    const taken: Taken = isVisible
+      ? await takeRequest(req, operation, inPath, target.query, {
+          room,
+          freed,
+          needsWhole: (args) => guard.explain(actionOf(request, operation, args, operation.check(args))).kind === 'ask',
+        })
+      : { args: inPath, problems: [], status: 400, carried: { kind: 'none' } }
+    const problems = isVisible
+      ? [...taken.problems, ...(taken.problems.length === 0 ? operation.check(taken.args) : [])]
+      : []
+    const action = actionOf(request, operation, taken.args, problems)
+
+    const run: Perform<() => void> = async (signal, passed) => {
+      if (!isVisible) throw new Failure('conflict', 'what this session may do changed: repeat the request')
+      const { outgoing, sent } = outgoingOf(operation, taken, req)
+      return inTime(operation.response.time, signal, async (within) => {
+        const incoming = await send(outgoing, operation.response, at.ports, within)
+        return pass(incoming, request, at, passed, sent, within)
+      })
+    }
+    const outcome = await guard.run(action, run, { most: holdOf(req) }, left)
+    if (outcome.kind === 'refused') sayRefused(res, outcome.refusal, problems, taken.status, clock())
+    else outcome.value()
+  }
+
+  function actionOf(
+    { req, session }: HttpRequest,
+    operation: Operation,
+    args: JsonObject,
+    problems: readonly Problem[],
+  ): Action {
+    return {
+      session,
+      permission: operation.permission,
+      effect: operation.effect,
+      args,
+      problems,
+      label: operation.label,
+      via: 'http',
+      name: `${req.method} ${operation.template}`,
+      ...(operation.barred === undefined ? {} : { barred: operation.barred }),
+    }
+  }
+
+  const holdOf = ({ headers }: IncomingMessage): number => {
+    const wait = /(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])/i.exec(String(headers['prefer'] ?? ''))?.[1]
+    return wait === undefined ? ports.hold : Math.min(ports.hold, Number(wait) * 1_000)
+  }
+
+  /** Hands an answer on while it comes, as fast as the agent takes it. Its end comes once the outcome is recorded. */
+  async function pass(
+    incoming: Incoming,
+    { req, res, own }: HttpRequest,
+    { base }: Live,
+    passed: (bytes: number) => void,
+    sent: () => JsonObject & { readonly bytes: number },
+    signal: AbortSignal,
+  ): Promise<Performed<() => void>> {
+    const { status, headers, type } = incoming
+    if (status === 407) throw new Failure('unavailable', 'the upstream asks for a proxy’s credential')
+    res.writeHead(status, {
+      ...answerHeaders(headers, base, own, mask.text),
+      ...(type === 'text/event-stream' ? { 'x-accel-buffering': 'no' } : {}),
+    })
+    res.flushHeaders()
+    const masked = mask.stream()
+    const hash = createHash('sha256')
+    const kept = keeper(type)
+    let bytes = 0
+    for await (const chunk of incoming.body) {
+      bytes += chunk.length
+      passed(chunk.length)
+      hash.update(chunk)
+      const shown = masked.push(chunk)
+      kept.take(shown)
+      if (shown.length > 0 && !res.write(shown)) await drained(res, signal)
+    }
+    const rest = masked.end()
+    kept.take(rest)
+    if (signal.aborted || res.destroyed) throw new Failure('cancelled', 'the client left')
+    const out = sent()
+    return {
+      value: () => void res.end(req.method === 'HEAD' ? undefined : rest),
+      record: {
+        status,
+        ...(type === '' ? {} : { type }),
+        bytes,
+        sha256: hash.digest('hex'),
+        ...kept.shown(),
+        ...(out.bytes > 0 ? { sent: out } : {}),
+      },
+      bytes,
+      sent: out.bytes,
+      failed: status >= 400,
+      checks: { ran: ['type', 'size', 'time', 'secrets'] },
+    }
+  }
+
+  function fail(res: ServerResponse, thrown: unknown): void {
+    const failure = Failure.from(thrown)
+    if (failure.code === 'internal') report(thrown)
+    switch (failure.code) {
+      case 'invalid':
+        return say(res, 400, { code: 'invalid_request', message: failure.message })
+      case 'cancelled':
+        return void res.destroy()
+      case 'limited':
+        return say(res, 503, { code: 'limited', message: failure.message }, { 'retry-after': '1' })
+      case 'conflict':
+        return say(res, 409, { code: 'conflict', message: failure.message })
+      case 'internal':
+        return say(res, 500, { code: 'internal', message: failure.message })
+      default:
+        return say(res, failure instanceof TooLate ? 504 : 502, {
+          code: failure.code === 'unavailable' ? 'upstream' : failure.code,
+          message: mask.text(failure.message),
+        })
+    }
+  }
+
+  // As tools -----------------------------------------------------------------------------------------------------------
+
+  function toolOf(at: Live, operation: Operation): HttpTool[] {
+    const { content } = operation
+    if (content.kind === 'upload' || (content.kind === 'multipart' && Object.keys(content.files).length > 0)) return []
+    return [
+      {
+        alias: at.resource.alias,
+        name: operation.name,
+        permission: operation.permission,
+        effect: operation.effect,
+        label: operation.label,
+        description: operation.description ?? `${operation.method} ${operation.template}`,
+        schema: operation.schema,
+        barred: operation.barred,
+        check: (args) => operation.check(args),
+        perform: (args, signal) => {
+          const { outgoing, sent } = outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined)
+          return inTime(operation.response.time, signal, async (within) =>
+            gathered(await send(outgoing, operation.response, at.ports, within), sent().bytes),
+          )
+        },
+      },
+    ]
+  }
+
+  /** The whole of an answer, for a tool's result. */
+  async function gathered({ status, type, body }: Incoming, sent: number): Promise<Performed<ToolAnswer>> {
+    const hash = createHash('sha256')
+    const masked = mask.stream()
+    const chunks: Uint8Array[] = []
+    let bytes = 0
+    for await (const chunk of body) {
+      bytes += chunk.length
+      if (bytes > mostOfTool)
+        throw new Failure(
+          'too_large',
+          `the answer is larger than ${mostOfTool} bytes, which is the most that a tool returns`,
+        )
+      hash.update(chunk)
+      chunks.push(masked.push(chunk))
+    }
+    chunks.push(masked.end())
+    const whole = Buffer.concat(chunks)
+    if (whole.length > 0 && !isText(type))
+      throw new Failure('unavailable', `the answer is of the type \`${type}\`, which a tool can’t return`)
+    const text = whole.toString('utf8')
+    const json = jsonIn(type, text)
+    return {
+      value: { status, json, text },
+      record: {
+        status,
+        ...(type === '' ? {} : { type }),
+        bytes,
+        sha256: hash.digest('hex'),
+        ...(json === undefined ? { body: text.slice(0, mostKept) } : { body: json }),
+      },
+      bytes,
+      sent,
+      failed: status >= 400,
+      checks: { ran: ['type', 'size', 'time', 'secrets'] },
+    }
+  }
+
+  const operationOf = (permission: Permission): Operation | undefined => {
+    const colon = permission.indexOf(':')
+    return live.get(permission.slice(0, colon))?.operations.get(permission.slice(colon + 1))
+  }
+
+  return {
+    handle,
+    serve,
+    reload,
+    argumentsOf: (permission) => operationOf(permission)?.schema,
+    find: (permission) => operationOf(permission),
+    status: () =>
+      [...live.values()].map(({ resource: { alias }, operations }) => ({
+        name: alias,
+        kind: 'http',
+        state: 'ready',
+        tools: operations.size,
+        quarantined: [...operations.values()].filter(({ barred }) => barred?.code === 'quarantined').length,
+      })),
+    tools: () =>
+      [...live.values()].flatMap((at) => [...at.operations.values()].flatMap((operation) => toolOf(at, operation))),
+    async close() {
+      await Promise.all([...live.values()].map(({ close }) => close()))
+    },
+  }
+}
+
+/** The time of an operation is over. */
+class TooLate extends Failure {}
+
+/** Runs with a signal that also ends when the time is over. Fails with `unavailable` then. */
+async function inTime<T>(
+  milliseconds: number,
+  signal: AbortSignal,
+  work: (within: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const within = new AbortController()
+  const late = new TooLate('unavailable', `the upstream took longer than ${milliseconds / 1_000} s`)
+  const timer = setTimeout(() => within.abort(late), milliseconds)
+  const cut = (): void => within.abort(signal.reason)
+  if (signal.aborted) cut()
+  else signal.addEventListener('abort', cut, { once: true })
+  try {
+    return await work(within.signal)
+  } catch (thrown) {
+    if (within.signal.reason === late) throw late
+    if (thrown instanceof Failure) throw thrown
+    throw fromUpstream(thrown)
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', cut)
+  }
+}
+
+/** An error of the connection, without its words. */
+function fromUpstream(thrown: unknown): Failure {
+  const code = thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : ''
+  return new Failure(
+    'unavailable',
+    `the upstream can’t be reached, or does not speak HTTP as it should${/^[A-Z_]{1,60}$/.test(code) ? ` (${code})` : ''}`,
+    { cause: thrown },
+  )
+}
+
+function drained(res: ServerResponse, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (failure?: Failure): void => {
+      res.off('drain', ok)
+      res.off('close', gone)
+      signal.removeEventListener('abort', gone)
+      if (failure === undefined) resolve()
+      else reject(failure)
+    }
+    const ok = (): void => end()
+    const gone = (): void =>
+      end(signal.reason instanceof Failure ? signal.reason : new Failure('cancelled', 'the client left'))
+    res.once('drain', ok)
+    res.once('close', gone)
+    signal.addEventListener('abort', gone, { once: true })
+    if (res.destroyed || signal.aborted) gone()
+  })
+}
+
+/** Keeps the beginning of a text for the record. */
+function keeper(type: string): { take(chunk: Uint8Array): void; shown(): JsonObject } {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  let isCut = false
+  const isKept = isText(type)
+  return {
+    take(chunk) {
+      if (!isKept || chunk.length === 0) return
+      if (bytes + chunk.length > mostKept) isCut = true
+      if (bytes < mostKept) chunks.push(chunk.subarray(0, mostKept - bytes))
+      bytes += chunk.length
+    },
+    shown() {
+      if (bytes === 0) return {}
+      const text = Buffer.concat(chunks).toString('utf8')
+      const json = isCut ? undefined : jsonIn(type, text)
+      return { body: json ?? text, ...(isCut ? { bodyCut: true } : {}) }
+    },
+  }
+}
+
+const isText = (type: string): boolean =>
+  type.startsWith('text/') || /^application\/(?:[a-z0-9.-]+\+)?(?:json|xml|x-ndjson|javascript|yaml)$/.test(type)
+
+function jsonIn(type: string, text: string): Json | undefined {
+  if (!/^application\/(?:[a-z0-9.-]+\+)?json$/.test(type)) return undefined
+  try {
+    return JSON.parse(text) as Json
+  } catch {
+    return undefined
+  }
+}
