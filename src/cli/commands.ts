@@ -15,6 +15,7 @@ import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
 import { killCommand, reviveCommand } from './kill.ts'
 import { mcpCommand } from './mcp.ts'
 import { reloadCommand } from './reload.ts'
+import { secretsList, secretsRekey, secretsRemove, secretsRotate, secretsSet } from './secrets.ts'
 import { sessionsEnd, sessionsList, sessionsStart } from './sessions.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
@@ -72,6 +73,11 @@ export const commands: readonly Command[] = [
   keysRotate,
   keysList,
   keysRevoke,
+  secretsSet,
+  secretsList,
+  secretsRotate,
+  secretsRemove,
+  secretsRekey,
   killCommand,
   reviveCommand,
   approvalsInbox,
@@ -99,6 +105,7 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['reload', 'Running'],
   ['sessions', 'Agents'],
   ['keys', 'Agents'],
+  ['secrets', 'Secrets'],
   ['kill', 'Agents'],
   ['revive', 'Agents'],
   ['approvals', 'Questions to people'],

@@ -9,6 +9,7 @@ import { policyRoutes } from './policies.ts'
 import type { ControlPorts } from './ports.ts'
 import { dispatch, route, send, statusOf } from './router.ts'
 import type { Route } from './router.ts'
+import { secretRoutes } from './secrets.ts'
 import { sessionRoutes } from './sessions.ts'
 import { stopRoutes } from './stops.ts'
 import type { WireError } from './wire.ts'
@@ -31,6 +32,7 @@ export function createControl(ports: ControlPorts, { hosts, report, turnedAway }
     ...sessionRoutes(ports),
     ...approvalRoutes(ports),
     ...keyRoutes(ports),
+    ...secretRoutes(ports),
     ...policyRoutes(ports),
     ...stopRoutes(ports),
     ...pinRoutes(ports),

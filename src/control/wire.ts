@@ -137,6 +137,48 @@ export interface IssuedKey {
   readonly text: string
 }
 
+export interface SetSecret {
+  readonly name: string
+  readonly value: string
+  /** The name of the one resource that it is for. */
+  readonly resource?: string
+  readonly hosts?: readonly string[]
+  /** Takes a value of 4 to 7 characters. */
+  readonly short?: boolean
+}
+
+export interface RotateSecret {
+  readonly value: string
+  /** Seconds for which the value before is still known; absent: none. */
+  readonly overlap?: number
+  readonly short?: boolean
+}
+
+/** What may be known of a secret: everything but its value. */
+export interface SecretView {
+  readonly name: string
+  readonly resource?: string
+  readonly hosts: readonly string[]
+  readonly createdAt: number
+  /** The newest is in use; the others are known until they end. */
+  readonly versions: readonly {
+    readonly number: number
+    readonly setAt: number
+    readonly setBy: string
+    readonly endsAt?: number
+  }[]
+  readonly lastUsedAt?: number
+  /** Why it can't be opened, and what to do. */
+  readonly locked?: string
+}
+
+export interface Rekeyed {
+  /** How many secrets were wrapped anew. */
+  readonly done: number
+  /** Names of those that could not be opened. */
+  readonly locked: readonly string[]
+}
+
 export interface PinView {
   readonly resource: string
   readonly kind: PinKind
