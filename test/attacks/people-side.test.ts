@@ -162,7 +162,7 @@ test('promise 6: the key of a person is no credential at the agents’ listener'
 test('promise 6: no tool, resource or prompt of the gateway itself answers, edits or lists what people are asked', async () => {
   const token = credentials.get('a session token')!
   const { answer } = await gateway.ask(token, 'tools/list')
-  const names = (answer.result?.['tools'] as { name: string }[]).map(({ name }) => name)
+  const names = (answer.result!['tools'] as { name: string }[]).map(({ name }) => name)
   expect(names.toSorted()).toEqual(['desk__act', 'desk__echo', 'sallyport__await_approval'])
   for (const name of [
     'sallyport__approve',

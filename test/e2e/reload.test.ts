@@ -141,10 +141,10 @@ test('promise 5: a question, and an approval, of the policy before is void after
 test('reloads while calls run lose no call, and each is decided by one policy or the other', async () => {
   const { upstream, gateway } = await open()
   const { token } = await gateway.session('worker')
-  let over = false
+  const over = new AbortController()
   const fates = { done: 0, refused: 0 }
   const callers = Array.from({ length: 4 }, async (_, caller) => {
-    for (let serial = 0; !over; serial++) {
+    for (let serial = 0; !over.signal.aborted; serial++) {
       const { answer } = await gateway.call(token, 'desk__echo', { text: `${caller}.${serial}` })
       if (answer.result?.['content']?.[0]?.text === `echo: ${caller}.${serial}`) fates.done++
       else if (answer.error?.message === 'Unknown tool: desk__echo') fates.refused++
@@ -157,7 +157,7 @@ test('reloads while calls run lose no call, and each is decided by one policy or
     const before = fates.done + fates.refused
     await until('calls go on', () => fates.done + fates.refused > before + 4)
   }
-  over = true
+  over.abort()
   await Promise.all(callers)
   expect(fates.done).toBeGreaterThan(0)
   expect(fates.refused).toBeGreaterThan(0)
