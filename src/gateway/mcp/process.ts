@@ -151,7 +151,7 @@ export class ProcessTransport implements Transport {
   }
 
   #listen(child: ChildProcessByStdio<Writable, Readable, Readable>): void {
-    const { bytesPerSecond = 64 * 1024 * 1024, messagesPerSecond = 5_000, maxLine = 16 * 1024 * 1024 } = this.#options
+    const { bytesPerSecond = 64 * 1024 * 1024, messagesPerSecond = 20_000, maxLine = 16 * 1024 * 1024 } = this.#options
     const lines = new Lines(maxLine)
     const bytes = new Allowance(bytesPerSecond)
     const messages = new Allowance(messagesPerSecond)

@@ -507,7 +507,7 @@ describe('the key', () => {
 
   test('promise 4: never stands in the log', async () => {
     await (await openLog()).close()
-    const secret = (/\+([^+]*)$/.exec(fs.readFileSync(keyFile(), 'utf8').trim()) ?? [])[1] as string
+    const secret = fs.readFileSync(keyFile(), 'utf8').trim().split('+').slice(4).join('+')
     const files = fs
       .readdirSync(dir(), { recursive: true, encoding: 'utf8' })
       .map((name) => path.join(dir(), name))
