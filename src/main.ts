@@ -27,6 +27,8 @@ import type { Caller } from './core/identity.ts'
 import type { Label } from './core/label.ts'
 import type { Mode } from './core/policy.ts'
 import { printable } from './core/printable.ts'
+import type { FunctionResource } from './gateway/api/functions.ts'
+import { createDecisionApi } from './gateway/api/server.ts'
 import { listenForAgents } from './gateway/listener.ts'
 import { killOrphans } from './gateway/mcp/processes.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
@@ -164,7 +166,18 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     // Conditions were read without knowing the arguments. Now that servers say what they take, they are checked.
     onOperations: () => policies.swap(compile(configured, broken)),
   })
-  argumentsOf = (permission) => mcp.argumentsOf(permission)
+  const api = createDecisionApi({
+    guard,
+    sessions,
+    clock,
+    resources: toFunctions(configured),
+    find: (permission) => mcp.find(permission),
+    mask: (value) => secrets.masker.json(value),
+    hold: { usual: settings.approvals.hold, most: settings.approvals.hold_with_progress },
+    url: () => agents.url,
+    report: (thrown) => report(Failure.from(thrown)),
+  })
+  argumentsOf = (permission) => api.find(permission)?.schema ?? mcp.argumentsOf(permission)
   // Programs get new values by starting anew; what failed for want of a secret is tried again.
   secrets.onChange(() => {
     mcp.reload(toResources(configured)).catch((thrown) => report(Failure.from(thrown)))
@@ -193,7 +206,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       pins: stores.pins,
       audit,
       operations: {
-        find: (permission) => mcp.find(permission),
+        find: (permission) => api.find(permission) ?? mcp.find(permission),
         status: () => mcp.status(),
         difference: (pin) => mcp.difference(pin),
         accept: (resource, kind, name, digest, by) => mcp.accept(resource, kind, name, digest, by),
@@ -247,9 +260,10 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
         if (Failure.from(thrown).code === 'unauthenticated') doors.turnedAway('agents')
         throw thrown
       }),
-    guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session) },
+    guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session), ...api.guarded },
     open: {
       ...oauth.routes,
+      ...api.open,
       '/healthz': async (_request, response) => {
         const isWell = audit.health().state === 'ok'
         response
@@ -288,6 +302,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       const adopted = secrets.adopt(next.reader, next.known, next.late)
       loadedAt = at
       policies.swap(loaded)
+      api.reload(toFunctions(next))
       if (changed) await approvals.void({ policyOtherThan: digest }, 'the policy changed')
       await Promise.all([adopted, mcp.reload(toResources(next))])
       policies.swap(compile(next, broken))
@@ -367,6 +382,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     peopleServer.close()
     peopleServer.closeAllConnections()
     await Promise.all([agents.close(), closed])
+    await api.close()
     await mcp.close()
     await secrets.close()
     await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
@@ -496,6 +512,18 @@ function markOf(secrets: Readonly<Record<string, Secret>>, read: 'once' | 'each 
     return [name, read === 'once' || secret.isFixed ? mark : mark !== undefined]
   })
   return hash('sha256', JSON.stringify(marks))
+}
+
+/** The functions of agents' own programs, as the decision API takes them. */
+function toFunctions({ resources }: Configured): readonly FunctionResource[] {
+  return Object.entries(resources).flatMap(([alias, resource]): FunctionResource[] => {
+    if (!('functions' in resource)) return []
+    const { functions, timeout, result, trust, readers } = resource
+    const labelled = Object.entries(functions).map(
+      ([name, { label, ...each }]) => [name, { ...each, label: { trust, readers, ...label } }] as const,
+    )
+    return [{ alias, functions: new Map(labelled), timeout, result }]
+  })
 }
 
 /** The person or service that a key is of, as configured now. `admin` is always there: it is the key of the first start. */

@@ -49,8 +49,7 @@ function compiled(
   const problems: SettingsProblem[] = []
   const known: CompileOptions = {
     ...options,
-    argumentsOf: (permission) =>
-      functionArguments(settings.resources, permission) ?? options.argumentsOf?.(permission),
+    argumentsOf: (permission) => functionArguments(settings.resources, permission) ?? options.argumentsOf?.(permission),
   }
   const compile = conditionCompiler(settings.facts, known, (path, message) => {
     const problem = { ...loaded.at(path), message }

@@ -9,8 +9,7 @@ const settings = (functions: string, more = '') => `
 resources: { mail: { functions: ${functions} } }
 agents: { helper: { may: ['mail:send_mail'${more}] } }
 `
-const problems = (text: string): readonly string[] =>
-  checkSettings(text, 'sallyport.yaml').problems.map(problemInWords)
+const problems = (text: string): readonly string[] => checkSettings(text, 'sallyport.yaml').problems.map(problemInWords)
 
 const described =
   '{ send_mail: { effect: send, arguments: { type: object, properties: { to: { type: string } } } }, count: read }'
@@ -29,7 +28,11 @@ test('a function is an effect, or more', () => {
 test.each([
   ['no effect', '{ send_mail: { arguments: {} } }', /send_mail\.effect: expected one of/],
   ['a schema that is none', '{ send_mail: { effect: send, arguments: { type: text } } }', /send_mail\.arguments: /],
-  ['a schema from elsewhere', '{ send_mail: { effect: send, returns: { $ref: "https://x.test/s" } } }', /send_mail\.returns: /],
+  [
+    'a schema from elsewhere',
+    '{ send_mail: { effect: send, returns: { $ref: "https://x.test/s" } } }',
+    /send_mail\.returns: /,
+  ],
   ['an unknown key', '{ send_mail: { effect: send, argument: {} } }', /argument: unknown key.*`arguments`/],
   ['a permission for what is not there', '{ sendmail: send }', /there is no `mail:send_mail`.*`sendmail`/],
 ])('%s is a problem', (_what, functions, words) => {

@@ -54,7 +54,7 @@ export interface Listener {
 
 /**
  * Listens for agents, over HTTP. It knows who asks before anything else looks at a request; what is not a path of it,
- * has a wrong `Host` or `Origin`, or no valid token, gets no further. Nothing that a request holds is ever sent back.
+ * has a wrong `Host` or `Origin`, or no valid token, gets no further. Nothing that a request holds is ever sent back, save its `X-Request-ID`.
  *
  * Fails with `unavailable` when the address can't be used.
  */
@@ -98,6 +98,9 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
 
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     res.on('error', () => {}) // The client left: whoever answers sees it in `close`.
+    // A request's own id comes back with its answer, whatever that is (AuthZEN 1.0 §10.1).
+    const id = req.headers['x-request-id']
+    if (typeof id === 'string') res.setHeader('x-request-id', id)
     try {
       if (!hosts.has(hostName(req.headers.host ?? '')))
         return refuse(req, res, 403, 'wrong_host', 'this host name is not served here: add it to `listen.hosts`')
@@ -200,9 +203,9 @@ function allowPages(res: ServerResponse, origin: string): void {
   res.setHeader('access-control-allow-methods', 'GET, POST, PUT, PATCH, DELETE')
   res.setHeader(
     'access-control-allow-headers',
-    'authorization, content-type, accept, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, last-event-id',
+    'authorization, content-type, accept, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, last-event-id, x-request-id',
   )
-  res.setHeader('access-control-expose-headers', 'mcp-session-id, www-authenticate')
+  res.setHeader('access-control-expose-headers', 'mcp-session-id, www-authenticate, x-request-id')
   res.setHeader('access-control-max-age', '600')
 }
 
