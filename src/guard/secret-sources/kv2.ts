@@ -5,6 +5,7 @@ import type { Json, JsonObject } from '../../core/json.ts'
 import type { Clock } from '../clock.ts'
 import { sha256 } from '../digest.ts'
 import { parseJson } from '../json.ts'
+import { shortestSecret } from '../vault.ts'
 import type { KnownValue } from '../vault.ts'
 
 /** How Sallyport proves who it is to the server. Each is read when it is needed: it may change on the disk. */
@@ -97,6 +98,8 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
   let token: Token | undefined
   let signingIn: Promise<Token> | undefined
   let known: readonly KnownValue[] = []
+  /** What Sallyport signs in with: nobody else's business either. */
+  const credentials = new Map<string, string>()
   let isClosed = false
 
   // The server ------------------------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
 
   async function signIn(): Promise<Token> {
     if (auth.kind === 'token') {
-      const text = (await auth.token()).trim()
+      const text = signsInWith('vault token', (await auth.token()).trim())
       const { status, body } = await ask('GET', 'auth/token/lookup-self', text)
       if (status === 403)
         throw new Failure('unavailable', `${base} does not accept the token: it is wrong, has expired or was revoked`)
@@ -171,8 +174,8 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
     const { mount } = auth
     const login: JsonObject =
       auth.kind === 'approle'
-        ? { role_id: auth.roleId, secret_id: (await auth.secretId()).trim() }
-        : { role: auth.role, jwt: await readToken(auth.tokenFile) }
+        ? { role_id: auth.roleId, secret_id: signsInWith('vault secret id', (await auth.secretId()).trim()) }
+        : { role: auth.role, jwt: signsInWith('service account', await readToken(auth.tokenFile)) }
     const { status, body } = await ask('POST', `auth/${encodePath(mount)}/login`, undefined, login)
     const given = objectOf(body['auth'])
     const text = given?.['client_token']
@@ -181,9 +184,10 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
         'unavailable',
         `${base} refuses the sign-in by ${auth.kind} at \`auth/${mount}\` (status ${status}): check the role and its credential`,
       )
-    return tokenOf(text, given?.['lease_duration'], given?.['renewable'])
+    return tokenOf(signsInWith('vault token', text), given?.['lease_duration'], given?.['renewable'])
   }
 
+  /** No time means that it never ends, as that of a root token. */
   function tokenOf(text: string, seconds: Json | undefined, renewable: Json | undefined): Token {
     if (typeof seconds !== 'number' || seconds <= 0) return { text, renewable: false }
     const now = clock()
@@ -199,7 +203,9 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
     if (before.renewable && before.endsAt !== undefined && clock() < before.endsAt) {
       const { status, body } = await ask('POST', 'auth/token/renew-self', before.text, {})
       const given = objectOf(body['auth'])
-      if (status === 200 && given !== undefined)
+      const seconds = given?.['lease_duration']
+      // At the end of its longest life a token is renewed for no time at all.
+      if (status === 200 && given !== undefined && typeof seconds === 'number' && seconds > 0)
         return tokenOf(before.text, given['lease_duration'], given['renewable'])
     }
     return signIn()
@@ -275,10 +281,24 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
   const isOver = ({ readAt }: Entry): boolean => clock() - readAt >= cache
 
   function changed(): void {
-    known = [...entries.values()].flatMap(({ place, value }) =>
-      value === undefined ? [] : [{ name: placeName(place), value }],
-    )
+    publish()
     for (const listener of listeners) listener()
+  }
+
+  function publish(): void {
+    known = [
+      ...[...entries.values()].flatMap(({ place, value }) =>
+        value === undefined ? [] : [{ name: placeName(place), value }],
+      ),
+      ...[...credentials].map(([name, value]) => ({ name, value })),
+    ]
+  }
+
+  /** What Sallyport signs in with is a secret like any other. */
+  function signsInWith(name: string, value: string): string {
+    if (value.length >= shortestSecret) credentials.set(name, value)
+    publish()
+    return value
   }
 
   return {
