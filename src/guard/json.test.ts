@@ -111,6 +111,13 @@ describe('what is refused', () => {
     expect(failureOf('[{"a":1},{"a":1},{"a":1}]', { maxKeys: 2 }).message).toContain('more than 2 members')
   })
 
+  test('values are counted over the whole text, and what stands in strings is none', () => {
+    expect(parseJson('[[],{},",,,,[[[["]', { ...limits, maxValues: 6 })).toBeDefined()
+    for (const many of ['[0,0,0,0,0,0]', '[[],[],[]]', '[{},{},{}]', '[[[[[[]]]]]]'])
+      expect(failureOf(many, { maxValues: 5 }).message).toContain('more than 5 values')
+    expect(failureOf(`[${'{},'.repeat(250_000)}0]`).message).toContain('more than 250000 values')
+  })
+
   test('ten megabytes of brackets cost neither stack nor memory', () => {
     const bomb = '['.repeat(10_000_000)
     expect(failureOf(bomb, { maxBytes: 20_000_000 }).message).toContain('nests deeper')

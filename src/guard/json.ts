@@ -8,6 +8,8 @@ export interface JsonLimits {
   readonly maxDepth: number
   /** Most object members in the whole text. 100,000 unless said. */
   readonly maxKeys?: number
+  /** Most values in the whole text: what is short to write, such as `[{},{},…]`, is large to hold. 250,000 unless said. */
+  readonly maxValues?: number
   /**
    * What becomes of an integer beyond ±(2^53 - 1), which JavaScript can't hold exactly. `refuse` (the default) is for
    * what an agent sends: a record's id must not change between the agent and the upstream. `round` is for what an
@@ -71,11 +73,12 @@ const fewNames = 8
  * a text that isn't JSON may pass here, within the limits, and fails in JSON.parse.
  */
 function scan(text: string, limits: JsonLimits): void {
-  const { maxDepth, maxKeys = 100_000, bigIntegers = 'refuse' } = limits
+  const { maxDepth, maxKeys = 100_000, maxValues = 250_000, bigIntegers = 'refuse' } = limits
   const open: (Names | undefined)[] = [] // One per open bracket; undefined for an array.
   let names: Names | undefined
   let nameNext = false
   let keys = 0
+  let values = 1 // Each comma, and each bracket that opens, brings at most one more.
 
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
@@ -89,9 +92,11 @@ function scan(text: string, limits: JsonLimits): void {
       open[open.length - 1] = names
     } else if (code === comma) {
       nameNext = names !== undefined
+      if (++values > maxValues) throw invalid(`has more than ${maxValues} values`, at)
     } else if (code === openObject || code === openArray) {
       names = code === openObject ? [] : undefined
       nameNext = code === openObject
+      if (++values > maxValues) throw invalid(`has more than ${maxValues} values`, at)
       if (open.push(names) > maxDepth) throw invalid(`nests deeper than ${maxDepth}`, at)
     } else if (code === closeObject || code === closeArray) {
       open.pop()

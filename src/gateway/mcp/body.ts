@@ -7,9 +7,13 @@ export const mediaTypeOf = ({ headers }: IncomingMessage): string =>
 
 /**
  * The body of a request. Fails with `too_large` as soon as it is known to be longer than `most` bytes, `invalid` when
- * it is encoded, `cancelled` when the client leaves before its end.
+ * it is encoded, `limited` when `hasRoom` says so of a piece of it, `cancelled` when the client leaves before its end.
  */
-export async function readBody(req: IncomingMessage, most: number): Promise<Buffer> {
+export async function readBody(
+  req: IncomingMessage,
+  most: number,
+  hasRoom: (bytes: number) => boolean,
+): Promise<Buffer> {
   const encoding = req.headers['content-encoding']
   if (encoding !== undefined && encoding !== 'identity')
     throw new Failure('invalid', 'the body has to be sent as it is, without `Content-Encoding`')
@@ -24,6 +28,7 @@ export async function readBody(req: IncomingMessage, most: number): Promise<Buff
     const take = (chunk: Buffer): void => {
       bytes += chunk.length
       if (bytes > most) return fail(tooLarge(most))
+      if (!hasRoom(chunk.length)) return fail(noRoom)
       chunks.push(chunk)
     }
     const cutOff = (): void => fail(new Failure('cancelled', 'the request was cut off'))
@@ -38,3 +43,5 @@ export async function readBody(req: IncomingMessage, most: number): Promise<Buff
 }
 
 const tooLarge = (most: number): Failure => new Failure('too_large', `the body is larger than ${most} bytes`)
+
+const noRoom = new Failure('limited', 'too much of this session is on its way already: wait for an answer first')

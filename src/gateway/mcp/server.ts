@@ -30,6 +30,7 @@ import type { Mask } from './masked.ts'
 import type { OfferPorts, ToolOffer } from './offer.ts'
 import { createPinned, differenceOf } from './pinned.ts'
 import { createReply } from './reply.ts'
+import { createRoom } from './room.ts'
 import type { Reply } from './reply.ts'
 import type { McpResource } from './resource.ts'
 import { createUpstream } from './upstream.ts'
@@ -150,6 +151,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   const watching = createWatching()
   const exchanges = createExchanges()
   const listeners = createListeners()
+  const room = createRoom()
   const clients = createLegacyClients(clock, ({ id }) => {
     watching.forget(id)
     for (const upstream of upstreams.values()) upstream.forget(id)
@@ -250,7 +252,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     const { canStream, canBeJson } = accepted(req)
     if (!canStream && !canBeJson)
       throw new HttpRefusal(406, rpc.request, '`Accept` has to allow application/json and text/event-stream')
-    const body = await bodyOf(req)
+    const body = await bodyOf(req, roomFor(session, res))
     const message = messageOf(body)
     if (message === undefined)
       throw new HttpRefusal(
@@ -274,9 +276,22 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
     return modernRequest(req, res, session, message)
   }
 
-  async function bodyOf(req: IncomingMessage): Promise<Json> {
+  /** What a request takes belongs to the session that all of its kind were lent from, until it was answered. */
+  function roomFor(session: string, res: ServerResponse): (bytes: number) => boolean {
+    let root = session
+    for (let of = sessions.get(root)?.parent; of !== undefined; of = sessions.get(of)?.parent) root = of
+    let held = 0
+    res.once('close', () => room.give(root, held))
+    return (bytes) => {
+      if (res.closed || !room.take(root, bytes)) return false
+      held += bytes
+      return true
+    }
+  }
+
+  async function bodyOf(req: IncomingMessage, hasRoom: (bytes: number) => boolean): Promise<Json> {
     try {
-      return parseJson(await readBody(req, settings.body), { ...jsonLimits, maxBytes: settings.body })
+      return parseJson(await readBody(req, settings.body, hasRoom), { ...jsonLimits, maxBytes: settings.body })
     } catch (thrown) {
       const { code, message } = Failure.from(thrown)
       if (code === 'too_large') throw new HttpRefusal(413, rpc.request, message)
@@ -600,7 +615,7 @@ class HttpRefusal extends Error {
 function refuse(res: ServerResponse, status: number, id: RequestId | null, error: RpcError): void {
   if (res.headersSent) return void res.destroy()
   // What was not read of the request would be taken for the next one.
-  if (status === 413 || status === 415) res.setHeader('connection', 'close')
+  if (!res.req.complete) res.setHeader('connection', 'close')
   res.writeHead(status, { 'content-type': 'application/json' }).end(errorText(id, error))
 }
 
