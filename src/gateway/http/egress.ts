@@ -24,6 +24,8 @@ export interface EgressPorts {
 export interface Egress {
   /** Fails with `forbidden` before anything is looked up or sent where the text of the address is enough to know. */
   check(place: Place): void
+  /** Opens a connection, for what speaks its own protocol over it. */
+  readonly connect: Dial
   readonly dispatcher: Dispatcher
 }
 
@@ -121,6 +123,7 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
       const wrong = refusedPlace(place, bounds)
       if (wrong !== undefined) throw refused(wrong)
     },
+    connect,
     dispatcher,
   }
 }
