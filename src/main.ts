@@ -7,10 +7,14 @@ import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { createLocalJWKSet, createRemoteJWKSet } from 'jose'
 import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose'
+import { apiOf } from './config/api.ts'
+import type { DocumentedApi } from './config/api.ts'
 import { compileEntries, compilePolicy } from './config/compile.ts'
 import type { CompileOptions } from './config/compile.ts'
 import { loadSettings, problemInWords } from './config/load.ts'
 import type { LoadedSettings } from './config/load.ts'
+import { readDocuments } from './config/openapi.ts'
+import type { Documents } from './config/openapi.ts'
 import { readEarly, resolveReferences } from './config/resolve.ts'
 import type { EarlyReference } from './config/reference.ts'
 import type { Resolved } from './config/resolve.ts'
@@ -24,13 +28,17 @@ import { actorOf } from './core/approval.ts'
 import { Failure } from './core/failure.ts'
 import { callerName } from './core/identity.ts'
 import type { Caller } from './core/identity.ts'
+import type { JsonObject } from './core/json.ts'
 import type { Label } from './core/label.ts'
+import type { Permission } from './core/permission.ts'
 import type { Mode } from './core/policy.ts'
 import { printable } from './core/printable.ts'
 import type { FunctionResource } from './gateway/api/functions.ts'
 import { createDecisionApi } from './gateway/api/server.ts'
 import { listenForAgents } from './gateway/listener.ts'
 import { killOrphans } from './gateway/mcp/processes.ts'
+import type { HttpResource } from './gateway/http/resource.ts'
+import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
 import type { McpResource } from './gateway/mcp/resource.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
@@ -44,6 +52,8 @@ import { createCounters } from './guard/counters.ts'
 import { createDoors } from './guard/doors.ts'
 import { createGuard } from './guard/guard.ts'
 import { createKeys } from './guard/keys.ts'
+import { createPinned } from './guard/pins.ts'
+import type { Pinned } from './guard/pins.ts'
 import { createPolicies } from './guard/policies.ts'
 import type { Kv2Options } from './guard/secret-sources/kv2.ts'
 import { createSecrets } from './guard/secrets.ts'
@@ -118,10 +128,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
 
   // The guard ---------------------------------------------------------------------------------------------------------
   let argumentsOf: CompileOptions['argumentsOf']
-  const compile = ({ loaded }: Configured, onBroken?: (id: string, message: string) => void): LoadedPolicy => {
+  const compile = (given: Configured, onBroken?: (id: string, message: string) => void): LoadedPolicy => {
+    const { loaded } = given
     const options: CompileOptions = {
       compileCondition,
-      argumentsOf: (permission) => argumentsOf?.(permission),
+      argumentsOf: (permission) => given.schemas.get(permission) ?? argumentsOf?.(permission),
       ...(onBroken === undefined ? {} : { onBroken }),
     }
     return {
@@ -151,11 +162,24 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   // What agents speak -------------------------------------------------------------------------------------------------
   // What a gateway that was killed left running would go on with old credentials.
   await killOrphans()
+  const pinned = await createPinned(stores.pins, audit, clock)
+  const web = createHttpGateway({
+    guard,
+    sessions,
+    audit,
+    clock,
+    resources: await toApis(configured, pinned),
+    mask: secrets.masker,
+    hold: settings.approvals.hold,
+    onSecret: (resource, value) => secrets.learn(`token of ${resource}`, value),
+    report: (thrown) => report(Failure.from(thrown)),
+  })
   const mcp = await createMcpGateway({
     guard,
     sessions,
     approvals,
-    pins: stores.pins,
+    pinned,
+    local: web,
     audit,
     clock,
     resources: toResources(configured),
@@ -171,7 +195,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     sessions,
     clock,
     resources: toFunctions(configured),
-    find: (permission) => mcp.find(permission),
+    find: (permission) => web.find(permission) ?? mcp.find(permission),
     mask: (value) => secrets.masker.json(value),
     hold: { usual: settings.approvals.hold, most: settings.approvals.hold_with_progress },
     url: () => agents.url,
@@ -206,10 +230,15 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       pins: stores.pins,
       audit,
       operations: {
-        find: (permission) => api.find(permission) ?? mcp.find(permission),
-        status: () => mcp.status(),
+        find: (permission) => api.find(permission) ?? web.find(permission) ?? mcp.find(permission),
+        status: () => [...mcp.status(), ...web.status()],
         difference: (pin) => mcp.difference(pin),
-        accept: (resource, kind, name, digest, by) => mcp.accept(resource, kind, name, digest, by),
+        async accept(resource, kind, name, digest, by) {
+          if (!configured.documents.has(resource)) return mcp.accept(resource, kind, name, digest, by)
+          await pinned.accept(resource, kind, name, digest, by)
+          web.prepare(await toApis(configured, pinned))()
+          mcp.localChanged()
+        },
       },
       clock,
       tokenForm: () => configured.loaded.settings.sessions.tokens,
@@ -261,6 +290,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
         throw thrown
       }),
     guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session), ...api.guarded },
+    below: { '/api/': (request, response, session) => web.handle(request, response, session) },
     open: {
       ...oauth.routes,
       ...api.open,
@@ -283,6 +313,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       const next = await read(file, env, secrets)
       unused = next.reader
       const loaded = compile(next)
+      const takeOver = web.prepare(await toApis(next, pinned))
       const { digest } = next.loaded
       const changed = digest !== configured.loaded.digest
       const weaker = weakened(configured, next)
@@ -303,6 +334,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       loadedAt = at
       policies.swap(loaded)
       api.reload(toFunctions(next))
+      takeOver()
       if (changed) await approvals.void({ policyOtherThan: digest }, 'the policy changed')
       await Promise.all([adopted, mcp.reload(toResources(next))])
       policies.swap(compile(next, broken))
@@ -361,7 +393,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       sessions: sessions.live().length,
       pending,
       stops: sessions.stops(),
-      resources: mcp.status(),
+      resources: [...mcp.status(), ...web.status()],
       caller: caller === undefined ? '' : callerName(caller),
     }
   }
@@ -383,7 +415,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     peopleServer.closeAllConnections()
     await Promise.all([agents.close(), closed])
     await api.close()
-    await mcp.close()
+    await Promise.all([mcp.close(), web.close()])
     await secrets.close()
     await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
     await uses.sweep(true).catch((thrown) => report(Failure.from(thrown)))
@@ -403,6 +435,10 @@ interface ReadText {
 interface Configured extends ReadText, Resolved {
   readonly issuers: readonly TrustedIssuer[]
   readonly reader: Reader
+  /** What documents of APIs describe, by resource. */
+  readonly documents: Documents
+  /** JSON Schema of arguments that are known without asking anybody, by permission. */
+  readonly schemas: ReadonlyMap<Permission, JsonObject>
 }
 
 /** Reads the configuration itself. Fails with `invalid`, listing what is wrong. */
@@ -428,7 +464,8 @@ async function read(file: string, env: NodeJS.ProcessEnv, secrets: Secrets): Pro
     const issuers = await Promise.all(
       Object.entries(given.loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
     )
-    return { ...given, ...resolved, issuers, reader }
+    const documents = await readDocuments(given.loaded, readFile)
+    return { ...given, ...resolved, issuers, reader, documents, schemas: schemasIn(resolved, documents) }
   } catch (thrown) {
     await secrets.drop(reader)
     throw thrown
@@ -503,6 +540,43 @@ function toResources({ resources }: Configured): readonly McpResource[] {
       },
     ]
   })
+}
+
+/** The APIs of the configuration, as the gateway takes them, with what documents say held to what was seen first. */
+async function toApis(
+  { resources, documents }: Pick<Configured, 'resources' | 'documents'>,
+  pinned: Pinned,
+): Promise<readonly HttpResource[]> {
+  const apis: HttpResource[] = []
+  for (const [alias, resource] of Object.entries(resources)) {
+    if (!('http' in resource)) continue
+    const documented = new Map<string, DocumentedApi>()
+    for (const [id, { settings, definition }] of documents.get(alias) ?? []) {
+      const standing = await pinned.hold(alias, 'tool', id, definition)
+      documented.set(
+        id,
+        standing.kind === 'accepted'
+          ? { settings }
+          : { settings, barred: { code: 'quarantined', because: standing.because } },
+      )
+    }
+    apis.push(apiOf(alias, resource, documented))
+  }
+  return apis
+}
+
+function schemasIn({ resources }: Resolved, documents: Documents): ReadonlyMap<Permission, JsonObject> {
+  const written = Object.entries(resources).flatMap(([alias, resource]): [Permission, JsonObject][] =>
+    !('http' in resource) || Array.isArray(resource.operations)
+      ? []
+      : Object.entries(resource.operations).flatMap(([name, operation]) =>
+          operation.kind === 'written' ? [[`${alias}:${name}`, operation.schema]] : [],
+        ),
+  )
+  const documented = [...documents].flatMap(([alias, operations]) =>
+    [...operations].map(([id, { settings }]): [Permission, JsonObject] => [`${alias}:${id}`, settings.schema]),
+  )
+  return new Map([...written, ...documented])
 }
 
 /** What tells whether readers of secrets give what they gave. A value that is read each time need only be there. */

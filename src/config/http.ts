@@ -423,7 +423,7 @@ const closed = (schema: JsonObject): JsonObject => ({
   additionalProperties: schema['additionalProperties'] ?? false,
 })
 
-const isObject = (value: unknown): value is JsonObject =>
+export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function readRequest(request: string): {

@@ -35,7 +35,7 @@ export interface Status {
 
 export interface ResourceStatus {
   readonly name: string
-  readonly kind: 'mcp'
+  readonly kind: 'mcp' | 'http'
   readonly state: 'connecting' | 'ready' | 'failed' | 'stopped'
   readonly reason?: string
   readonly tools: number

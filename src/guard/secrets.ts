@@ -30,6 +30,8 @@ export interface Secrets {
   adopt(reader: Reader, known: readonly KnownValue[], late: readonly LateSecret[]): Promise<void>
   /** The configuration of this reader came to nothing. */
   drop(reader: Reader): Promise<void>
+  /** An upstream gave this out for a secret, such as an access token: it is never shown. The last thousand are known. */
+  learn(name: string, value: string): void
   /** Told when values came, changed or went. */
   onChange(listener: () => void): void
   close(): Promise<void>
@@ -56,12 +58,14 @@ export function createSecrets({
   let inForce: Own = { server: undefined, mark: '' }
   let fixed: readonly KnownValue[] = []
   let values: readonly KnownValue[] = []
+  let learned: readonly KnownValue[] = []
 
   function changed(): void {
     values = [
       ...vault.values(),
       ...(inForce.server?.values() ?? []),
       ...fixed.filter(({ value }) => value.length >= shortestKnown),
+      ...learned,
     ]
   }
   function tell(): void {
@@ -116,6 +120,10 @@ export function createSecrets({
     async drop(reader) {
       const { server } = readers.get(reader)!
       if (server !== inForce.server) await server?.close()
+    },
+    learn(name, value) {
+      learned = [...learned.filter((known) => known.value !== value), { name, value }].slice(-1_000)
+      changed()
     },
     onChange: (listener) => void listeners.push(listener),
     close: async () => inForce.server?.close(),

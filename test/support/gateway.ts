@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import type { Label } from '../../src/core/label.ts'
 import { createAuthenticate } from '../../src/guard/authenticate.ts'
 import { sha256 } from '../../src/guard/digest.ts'
+import { createPinned } from '../../src/guard/pins.ts'
 import type { StartRequest } from '../../src/guard/sessions.ts'
 import { createTokens } from '../../src/guard/tokens.ts'
 import { listenForAgents } from '../../src/gateway/listener.ts'
@@ -69,7 +70,7 @@ export async function startGateway(
     guard,
     sessions,
     approvals,
-    pins: stores.pins,
+    pinned: await createPinned(stores.pins, audit, clock),
     audit,
     clock,
     resources,

@@ -91,10 +91,10 @@ export interface HttpTool {
 }
 
 export interface ToolAnswer {
-  readonly status: number
-  /** The body, where it was JSON. */
-  readonly json: Json | undefined
   readonly text: string
+  /** Status, and the body where it was JSON. */
+  readonly structured: JsonObject
+  readonly isError: boolean
 }
 
 export interface HttpGateway {
@@ -102,13 +102,15 @@ export interface HttpGateway {
   handle(req: IncomingMessage, res: ServerResponse, session: string): Promise<void>
   /** Answers a request to a resource that is known by other means. */
   serve(request: HttpRequest): Promise<void>
-  /** Takes over other resources. Fails with `invalid`, and then all is as it was. */
-  reload(resources: readonly HttpResource[]): Promise<void>
+  /** Makes ready for other resources. Fails with `invalid`; what it returns takes them over. */
+  prepare(resources: readonly HttpResource[]): () => void
   argumentsOf(permission: Permission): JsonObject | undefined
   find(permission: Permission): HttpOperation | undefined
   status(): readonly HttpStatus[]
   /** Operations that can be called as tools: those that take no file. */
   tools(): readonly HttpTool[]
+  /** Counts up when they change. */
+  revision(): number
   close(): Promise<void>
 }
 
@@ -138,6 +140,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   const room = createRoom(mostRoom)
   const compile = schemaCompiler()
   let live = new Map<string, Live>()
+  let revision = 0
 
   function make(resource: HttpResource): Live {
     const base = placeOf(resource.base)
@@ -174,12 +177,15 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     }
   }
 
-  async function reload(resources: readonly HttpResource[]): Promise<void> {
+  function prepare(resources: readonly HttpResource[]): () => void {
     const next = new Map(resources.map((resource) => [resource.alias, make(resource)]))
-    const gone = live
-    live = next
-    // What waits for people or is on its way may end.
-    for (const { retire } of gone.values()) setTimeout(retire, retireAfter).unref()
+    return () => {
+      const gone = live
+      live = next
+      revision += 1
+      // What waits for people or is on its way may end.
+      for (const { retire } of gone.values()) setTimeout(retire, retireAfter).unref()
+    }
   }
 
   for (const resource of ports.resources) live.set(resource.alias, make(resource))
@@ -428,7 +434,11 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     const text = whole.toString('utf8')
     const json = jsonIn(type, text)
     return {
-      value: { status, json, text },
+      value: {
+        text: status >= 400 ? `the API answered ${status}${text === '' ? '' : `\n${text}`}` : text,
+        structured: { status, ...(json === undefined ? {} : { body: json }) },
+        isError: status >= 400,
+      },
       record: {
         status,
         ...(type === '' ? {} : { type }),
@@ -451,7 +461,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   return {
     handle,
     serve,
-    reload,
+    prepare,
     argumentsOf: (permission) => operationOf(permission)?.schema,
     find: (permission) => operationOf(permission),
     status: () =>
@@ -462,6 +472,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         tools: operations.size,
         quarantined: [...operations.values()].filter(({ barred }) => barred?.code === 'quarantined').length,
       })),
+    revision: () => revision,
     tools: () =>
       [...live.values()].flatMap((at) => [...at.operations.values()].flatMap((operation) => toolOf(at, operation))),
     async close() {

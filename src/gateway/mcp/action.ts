@@ -15,7 +15,12 @@ const approvalKey = 'dev.sallyport/approval'
 const refusalKey = 'dev.sallyport/refusal'
 
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
-export function toolAction(session: string, offer: ToolOffer, args: JsonObject, isVisible: boolean): Action {
+export function toolAction(
+  session: string,
+  offer: Omit<ToolOffer, 'resource'>,
+  args: JsonObject,
+  isVisible: boolean,
+): Action {
   return {
     session,
     permission: offer.permission,

@@ -1,4 +1,6 @@
 import type { JsonObject } from '../../core/json.ts'
+import { offerLocal } from './local.ts'
+import type { LocalOffer, LocalTools } from './local.ts'
 import { originOfUri } from './names.ts'
 import type { AddressOffer, PromptOffer, ToolOffer } from './offer.ts'
 import type { Upstream } from './upstream.ts'
@@ -13,7 +15,7 @@ export interface Route {
 
 /** Everything that all servers offer, before anybody asks who may see it. In the order of the names. */
 export interface Catalog {
-  readonly tools: ReadonlyMap<string, ToolOffer>
+  readonly tools: ReadonlyMap<string, ToolOffer | LocalOffer>
   readonly prompts: ReadonlyMap<string, PromptOffer>
   readonly resources: readonly AddressOffer[]
   readonly templates: readonly AddressOffer[]
@@ -29,13 +31,15 @@ export interface Catalogs {
 
 const mostKept = 100
 
-export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): Catalogs {
+export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>, local?: LocalTools): Catalogs {
   const kept = new Map<string, { readonly revision: string; readonly catalog: Catalog }>()
 
   async function made(key: string, capabilities: Capabilities): Promise<Catalog> {
     const all = [...upstreams().values()]
     const kind = JSON.stringify(capabilities)
-    const revision = all.map(({ resource: { alias }, revision: at }) => `${alias} ${at}`).join()
+    const revisionNow = (): string =>
+      [...all.map(({ resource: { alias }, revision: at }) => `${alias} ${at}`), local?.revision() ?? 0].join()
+    const revision = revisionNow()
     const known = kept.get(kind)
     if (known?.revision === revision) return known.catalog
 
@@ -52,7 +56,10 @@ export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): 
       }
 
     const catalog: Catalog = {
-      tools: byName(offered.flatMap(({ tools }) => tools)),
+      tools: byName<ToolOffer | LocalOffer>([
+        ...offered.flatMap(({ tools }) => tools),
+        ...(local?.tools() ?? []).map(offerLocal),
+      ]),
       prompts: byName(offered.flatMap(({ prompts }) => prompts)),
       resources: sorted(offered.flatMap(({ resources }) => resources)),
       templates: sorted(offered.flatMap(({ templates }) => templates)),
@@ -67,8 +74,7 @@ export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>): 
     }
     if (kept.size >= mostKept) kept.clear()
     // What changed while this was read is read again next time.
-    if (revision === all.map(({ resource: { alias }, revision: at }) => `${alias} ${at}`).join())
-      kept.set(kind, { revision, catalog })
+    if (revision === revisionNow()) kept.set(kind, { revision, catalog })
     return catalog
   }
 

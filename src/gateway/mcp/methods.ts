@@ -32,6 +32,7 @@ import type { Progress, UpstreamAnswer } from './connection.ts'
 import type { Exchange, Questions, Responses } from './exchange.ts'
 import { holdFor } from './hold.ts'
 import type { HoldTimes } from './hold.ts'
+import { localResult } from './local.ts'
 import { federatedResult } from './names.ts'
 import { promptPermission, resourcePermission } from './offer.ts'
 import type { ToolOffer } from './offer.ts'
@@ -155,6 +156,10 @@ export function createMethods(ports: MethodPorts): Methods {
     }
     const action = toolAction(session, offer, args, isVisible)
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
+      if ('perform' in offer) {
+        const performed = await offer.perform(args, signal)
+        return { ...performed, value: { kind: 'result', result: localResult(performed.value) } }
+      }
       const params = { name: offer.name, arguments: args }
       const headers = paramHeaders(offer.headers, args)
       return finishTool(

@@ -6,9 +6,9 @@ import type { Effect, Permission } from '../../core/permission.ts'
 import { printable } from '../../core/printable.ts'
 import { cleanText } from '../../guard/hidden-text.ts'
 import type { ArgumentSchema } from '../../guard/schema.ts'
-import { definitionOf } from './definition.ts'
+import { definitionOf } from '../../guard/definition.ts'
 import { federatedName, federatedUri } from './names.ts'
-import type { Pinned, Standing } from './pinned.ts'
+import type { Pinned, Standing } from '../../guard/pins.ts'
 import type { McpResource } from './resource.ts'
 import { headerParamsOf, isObject } from './wire.ts'
 import type { HeaderParam } from './wire.ts'
@@ -26,7 +26,7 @@ export interface ToolOffer {
   /** What agents are told of it; absent where nothing of it was ever accepted. */
   readonly listed: JsonObject | undefined
   readonly schema: JsonObject | undefined
-  readonly input: ArgumentSchema | undefined
+  readonly input: { check(value: unknown): readonly Problem[] } | undefined
   readonly output: ArgumentSchema | undefined
   readonly headers: readonly HeaderParam[]
   readonly barred: Action['barred'] | undefined
@@ -250,4 +250,5 @@ function cleaned(definition: JsonObject): JsonObject {
 }
 
 /** What is wrong with the arguments of a call. */
-export const problemsOf = ({ input }: ToolOffer, args: JsonObject): readonly Problem[] => input?.check(args) ?? []
+export const problemsOf = ({ input }: Pick<ToolOffer, 'input'>, args: JsonObject): readonly Problem[] =>
+  input?.check(args) ?? []

@@ -5,7 +5,7 @@ import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
-import type { Pin, PinKind, PinStore } from '../../core/pin.ts'
+import type { Pin, PinKind } from '../../core/pin.ts'
 import type { Approvals } from '../../guard/approvals.ts'
 import type { Clock } from '../../guard/clock.ts'
 import { digestOf } from '../../guard/digest.ts'
@@ -24,11 +24,13 @@ import { createExchanges, responsesOf } from './exchange.ts'
 import { defaultHoldTimes } from './hold.ts'
 import type { HoldTimes } from './hold.ts'
 import { createListeners } from './listeners.ts'
+import type { LocalTools } from './local.ts'
 import { createMethods } from './methods.ts'
 import type { Asked, Client } from './methods.ts'
 import type { Mask } from './masked.ts'
 import type { OfferPorts, ToolOffer } from './offer.ts'
-import { createPinned, differenceOf } from './pinned.ts'
+import { differenceOf } from '../../guard/pins.ts'
+import type { Pinned } from '../../guard/pins.ts'
 import { createReply } from './reply.ts'
 import { createRoom } from './room.ts'
 import type { Reply } from './reply.ts'
@@ -58,7 +60,10 @@ export interface McpGatewayPorts {
   readonly guard: Pick<Guard, 'run' | 'visible'>
   readonly sessions: Pick<Sessions, 'get' | 'onEnd'>
   readonly approvals: Pick<Approvals, 'get' | 'settled'>
-  readonly pins: PinStore
+  /** What definitions are held to. */
+  readonly pinned: Pinned
+  /** Tools of this process beside those of servers. */
+  readonly local?: LocalTools
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly resources: readonly McpResource[]
@@ -107,6 +112,8 @@ export interface McpGateway {
   reload(resources: readonly McpResource[]): Promise<void>
   /** Resolves when each server was tried once, or the time (milliseconds) is over. */
   ready(within: number): Promise<void>
+  /** Tools of this process came or went: clients are told. */
+  localChanged(): void
   /** JSON Schema of a tool's arguments, where it is known now. */
   argumentsOf(permission: Permission): JsonObject | undefined
   find(permission: Permission): McpOperation | undefined
@@ -144,10 +151,10 @@ const interactive: ReadonlySet<string> = new Set(['tools/call', 'prompts/get', '
 export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGateway> {
   const { guard, sessions, audit, clock, report = () => {} } = ports
   const settings = { ...defaultSettings, ...ports.settings }
-  const pinned = await createPinned(ports.pins, audit, clock)
+  const { pinned } = ports
   const offerPorts: OfferPorts = { pinned, compile: schemaCompiler() }
   const upstreams = new Map<string, Upstream>()
-  const catalogs = createCatalogs(() => upstreams)
+  const catalogs = createCatalogs(() => upstreams, ports.local)
   const watching = createWatching()
   const exchanges = createExchanges()
   const listeners = createListeners()
@@ -554,6 +561,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
   return {
     handle,
     reload,
+    localChanged: () => announce('tools'),
     ready: (within) => {
       const tried = Promise.all([...upstreams.values()].map((upstream) => upstream.tried))
       return Promise.race([tried.then(() => {}), new Promise<void>((resolve) => setTimeout(resolve, within).unref())])

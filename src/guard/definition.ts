@@ -1,8 +1,8 @@
-import { canonicalize } from '../../core/canonical.ts'
-import type { Json, JsonObject } from '../../core/json.ts'
-import type { Pin, PinKind } from '../../core/pin.ts'
-import { printable } from '../../core/printable.ts'
-import { digestOf } from '../../guard/digest.ts'
+import { canonicalize } from '../core/canonical.ts'
+import type { Json, JsonObject } from '../core/json.ts'
+import type { Pin, PinKind } from '../core/pin.ts'
+import { printable } from '../core/printable.ts'
+import { digestOf } from './digest.ts'
 
 /**
  * What counts of what a server says of an operation. A model reads nearly all of it, so nearly all of it is pinned.

@@ -1,9 +1,9 @@
-import type { AuditLog } from '../../core/audit.ts'
-import { Failure } from '../../core/failure.ts'
-import type { JsonObject } from '../../core/json.ts'
-import type { Pin, PinKind, PinStore } from '../../core/pin.ts'
-import type { Clock } from '../../guard/clock.ts'
-import { findHiddenIn } from '../../guard/hidden-text.ts'
+import type { AuditLog } from '../core/audit.ts'
+import { Failure } from '../core/failure.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { Pin, PinKind, PinStore } from '../core/pin.ts'
+import type { Clock } from './clock.ts'
+import { findHiddenIn } from './hidden-text.ts'
 import { compareWithPin, difference, digestOfDefinition } from './definition.ts'
 
 /** How a definition stands to what was accepted of it. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { JsonObject } from '../../core/json.ts'
+import type { JsonObject } from '../core/json.ts'
 import { compareWithPin, definitionOf, difference, digestOfDefinition } from './definition.ts'
 
 const tool: JsonObject = {
