@@ -1,0 +1,41 @@
+import fs from 'node:fs'
+import path from 'node:path'
+import { expect, test } from 'vitest'
+import { compilePolicy } from '../src/config/compile.ts'
+import { loadSettings } from '../src/config/load.ts'
+import { compileCondition } from '../src/guard/condition.ts'
+
+const root = path.join(import.meta.dirname, '..')
+
+/** What a page leaves out because it is not what the page is about. */
+const context: Readonly<Record<string, string>> = {
+  'docs/agents.md': '\nagents: { deployer: { may: [] } }\n',
+}
+
+const blocks = ['README.md', 'docs/agents.md', 'docs/mcp.md'].flatMap((page) =>
+  [...fs.readFileSync(path.join(root, page), 'utf8').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(
+    ([, text = ''], position) => [page, position + 1, text] as const,
+  ),
+)
+
+test.each(blocks)('%s: configuration %i can be loaded as it stands', (page, _, text) => {
+  const loaded = loadSettings(text + (context[page] ?? ''), { file: path.join(root, page) })
+  expect(compilePolicy(loaded, { compileCondition }).digest).toHaveLength(64)
+})
+
+test('every page, picture and folder that a page links to is there', () => {
+  const pages = ['README.md', 'ARCHITECTURE.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md']
+  const all = [
+    ...pages,
+    ...fs
+      .readdirSync(path.join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+      .flatMap((name) => (name.endsWith('.md') ? path.join('docs', name) : [])),
+  ]
+  const dead = all.flatMap((page) =>
+    [...fs.readFileSync(path.join(root, page), 'utf8').matchAll(/\]\((?!https?:|#)([^)#\s]+)[^)]*\)/g)]
+      .map(([, target = '']) => path.join(root, path.dirname(page), target))
+      .filter((target) => !fs.existsSync(target))
+      .map((target) => `${page} → ${path.relative(root, target)}`),
+  )
+  expect(dead).toEqual([])
+})
