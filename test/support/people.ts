@@ -10,6 +10,7 @@ import { Failure } from '../../src/core/failure.ts'
 import type { Pin } from '../../src/core/pin.ts'
 import { createTokens } from '../../src/guard/tokens.ts'
 import { testVault } from './vault.ts'
+import type { Vault } from '../../src/guard/vault.ts'
 import { action, counted, createWorld, nobodyLeaves } from './world.ts'
 import type { World } from './world.ts'
 import type { JsonObject } from '../../src/core/json.ts'
@@ -19,6 +20,7 @@ import type { Effect } from '../../src/core/permission.ts'
 export interface PeopleSide {
   readonly url: string
   readonly world: World
+  readonly vault: Vault
   /** Texts of keys, by name of the holder: a person per role, a service, and an agent. */
   readonly keys: Readonly<Record<'admin' | 'approver' | 'auditor' | 'desk' | 'agent', string>>
   /** Definitions of operations, as a gateway would know them. */
@@ -115,11 +117,12 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 
+  const vault = await testVault(stores.secrets, audit, clock)
   const ports: ControlPorts = {
     sessions,
     tokens,
     keys,
-    vault: await testVault(stores.secrets, audit, clock),
+    vault,
     approvals,
     guard,
     policies,
@@ -173,6 +176,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
   const side: PeopleSide = {
     url,
     world,
+    vault,
     operations,
     reloads,
     audit: { state: 'ok', size: 0, signed: 0, waiting: 0, refused: 0 },
