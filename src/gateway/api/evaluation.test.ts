@@ -428,6 +428,29 @@ agents:
       expect(await decided(more)).toMatchObject({ decision: false, context: { code: 'invalid_arguments' } })
   })
 
+  test('operations of other gateways can be asked about, and those that are barred are refused', async () => {
+    const [read, calm] = ['read', { trust: 'trusted', readers: 'public' }] as const
+    const lookup = { effect: read, label: calm, check: () => [] }
+    const barred = { code: 'quarantined', because: 'its definition changed' } as const
+    const side = await open(
+      policy
+        .replace('mail:send,', 'mail:send, crm:lookup, crm:other,')
+        .replace('resources:', 'resources:\n  crm: { mcp: { command: [x] } }'),
+      {
+        'crm:lookup': lookup,
+        'crm:other': { ...lookup, barred },
+      },
+    )
+    const session = await side.session('helper')
+    expect((await side.post(one, session, about('lookup', {}, 'crm'))).body).toEqual({ decision: true })
+    expect((await side.post(one, session, about('other', {}, 'crm'))).body).toMatchObject({
+      decision: false,
+      context: { code: 'quarantined', reason: 'its definition changed' },
+    })
+    // They are performed where they are: not by whoever asks here.
+    expect((await side.post('/v1/check', session, { operation: 'crm:lookup' })).body.code).toBe('unknown')
+  })
+
   test('promise 3: what can’t be recorded is not answered with a decision', async () => {
     const side = await open(policy)
     const session = await side.session('helper')

@@ -17,6 +17,8 @@ export interface Operation {
   readonly effect: Effect
   readonly label: Label
   readonly check: (args: JsonObject) => readonly Problem[]
+  /** It exists, and may not be performed now, whatever policy says. */
+  readonly barred?: Action['barred']
 }
 
 export interface EvaluationPorts {
@@ -93,13 +95,9 @@ export function createEvaluations({ guard, find }: EvaluationPorts): Evaluations
   ): Action {
     const common = { session, permission, args, via: 'api', name: 'evaluation' } as const
     if (operation === undefined) return { ...common, ...nothingThere }
-    const { effect, label } = operation
-    return {
-      ...common,
-      effect,
-      label,
-      problems: guard.visible(session, permission, effect) ? operation.check(args) : [],
-    }
+    const { effect, label, barred } = operation
+    const problems = guard.visible(session, permission, effect) ? operation.check(args) : []
+    return { ...common, effect, label, problems, ...(barred === undefined ? {} : { barred }) }
   }
 
   return { one, several }

@@ -94,6 +94,7 @@ export interface McpOperation {
   readonly label: Label
   readonly description?: string
   readonly check: (args: JsonObject) => readonly Problem[]
+  readonly barred?: NonNullable<ToolOffer['barred']>
 }
 
 export interface McpStatus {
@@ -546,6 +547,7 @@ export async function createMcpGateway(ports: McpGatewayPorts): Promise<McpGatew
         label: tool.label,
         ...(typeof description === 'string' ? { description } : {}),
         check: (args) => tool.input?.check(args) ?? [],
+        ...(tool.barred === undefined ? {} : { barred: tool.barred }),
       }
     }
     const [, alias, part] = /^([^.:]+)\.(resources|prompts):/.exec(permission) ?? []
