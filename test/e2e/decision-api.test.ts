@@ -1,5 +1,10 @@
+import fs from 'node:fs'
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { afterAll, afterEach, expect, test } from 'vitest'
-import { removeFolders, startSallyport, until } from '../support/sallyport.ts'
+import { checkSettings } from '../../src/config/check.ts'
+import { problemInWords } from '../../src/config/load.ts'
+import { newFolder, removeFolders, startSallyport, until } from '../support/sallyport.ts'
 import type { Sallyport } from '../support/sallyport.ts'
 
 const closing: (() => unknown)[] = []
@@ -50,7 +55,7 @@ async function open(env = {}) {
 
 // A framework whose tools are functions of its own process, and the few lines that put it behind the gateway. ----------
 
-type Tool = (args: Record<string, unknown>, signal: AbortSignal) => unknown
+type Tool = (args: Record<string, unknown>) => unknown
 
 interface Said {
   readonly status: number
@@ -67,40 +72,41 @@ async function post(gateway: Sallyport, token: string, path: string, body: unkno
   return { status: response.status, body: (await response.json()) as Said['body'] }
 }
 
-/** Wraps `execute` of each tool: asks before, tells after. What a model reads is what comes back. */
-function behindGate(gateway: Sallyport, token: string, resource: string, tools: Readonly<Record<string, Tool>>) {
-  const wrap =
-    (name: string, execute: Tool) =>
-    async (args: Record<string, unknown>): Promise<unknown> => {
-      const { status, body: answer } = await post(gateway, token, '/v1/check', {
-        operation: `${resource}:${name}`,
-        arguments: args,
-        wait: 0,
-      })
-      if (status !== 200) return { refused: answer['error_description'] }
-      if (answer['decision'] === 'pending') return { pending: answer['approval'].id }
-      if (answer['decision'] !== 'allow') return { refused: answer['because'] }
-      let told: object
-      try {
-        told = { result: (await execute(args, new AbortController().signal)) ?? null }
-      } catch (thrown) {
-        told = { error: String(thrown) }
-      }
-      const { status: seen, body: closed } = await post(gateway, token, '/v1/result', {
-        token: answer['token'],
-        ...told,
-      })
-      if (seen !== 200) return { refused: closed['error_description'] }
-      return closed['outcome'] === 'done' ? closed['result'] : { refused: closed['because'] ?? closed['error'] }
-    }
-  return Object.fromEntries(Object.entries(tools).map(([name, execute]) => [name, wrap(name, execute)]))
+type Tools = Readonly<Record<string, { readonly execute: (args: Record<string, unknown>) => unknown }>>
+interface Adapter {
+  behindGate(at: { url: string; token: string; resource: string; wait?: number }, tools: Tools): Tools
 }
+
+const page = fs.readFileSync(new URL('../../docs/decision-api.md', import.meta.url), 'utf8')
+const block = (language: string): string => new RegExp(`\`\`\`${language}\\n([^]*?)\`\`\``).exec(page)?.[1] ?? ''
+
+/** The adapter of the documentation, as it stands there. What a model reads is what a tool answers, or why it failed. */
+async function framework(gateway: Sallyport, token: string, tools: Readonly<Record<string, Tool>>) {
+  const file = path.join(newFolder(), 'adapter.mjs')
+  fs.writeFileSync(file, block('js'))
+  const { behindGate } = (await import(/* @vite-ignore */ pathToFileURL(file).href)) as Adapter
+  const wrapped = behindGate(
+    { url: gateway.agentsUrl, token, resource: 'mail', wait: 0 },
+    Object.fromEntries(Object.entries(tools).map(([name, execute]) => [name, { execute }])),
+  )
+  return async (name: string, args: Record<string, unknown> = {}): Promise<unknown> => {
+    try {
+      return await wrapped[name]?.execute(args)
+    } catch (thrown) {
+      return (thrown as Error).message
+    }
+  }
+}
+
+test('the settings of the documentation are right', () => {
+  expect(checkSettings(block('yaml'), 'docs/decision-api.md').problems.map(problemInWords)).toEqual([])
+})
 
 test('a framework: allowed, denied, failed, pending then approved and repeated; all of it is in the audit log', async () => {
   const gateway = await open()
   const { token } = await gateway.session('helper')
   const ran: string[] = []
-  const tools = behindGate(gateway, token, 'mail', {
+  const call = await framework(gateway, token, {
     list_mails: () => (ran.push('list'), [{ id: 7 }]),
     send_mail: ({ to }) => {
       ran.push(`send ${to as string}`)
@@ -111,28 +117,25 @@ test('a framework: allowed, denied, failed, pending then approved and repeated; 
     purge: () => ran.push('purge'),
   })
 
-  expect(await tools['list_mails']?.({})).toEqual([{ id: 7 }])
-  expect(await tools['send_mail']?.({ to: 'a@acme.test', text: 'hello' })).toEqual({ sent: true })
-  expect(await tools['send_mail']?.({ to: 'a@evil.test', text: 'hello' })).toEqual({
-    refused: expect.stringMatching(/./),
-  })
-  expect(await tools['send_mail']?.({ to: 'a@acme.test' })).toEqual({ refused: expect.stringContaining('text') })
-  expect(await tools['send_mail']?.({ to: 'broken@acme.test', text: '' })).toEqual({ refused: 'Error: no route' })
-  expect(await tools['purge']?.({})).toEqual({ refused: 'there is no such operation' })
+  expect(await call('list_mails')).toEqual([{ id: 7 }])
+  expect(await call('send_mail', { to: 'a@acme.test', text: 'hello' })).toEqual({ sent: true })
+  expect(await call('send_mail', { to: 'a@evil.test', text: 'hello' })).toMatch(/^`send_mail` was refused: ./)
+  expect(await call('send_mail', { to: 'a@acme.test' })).toMatch(/^`send_mail` was refused: .*text/)
+  expect(await call('send_mail', { to: 'broken@acme.test', text: '' })).toBe('Error: no route')
+  expect(await call('purge')).toBe('`purge` was refused: there is no such operation')
   expect(ran).toEqual(['list', 'send a@acme.test', 'send broken@acme.test'])
 
-  const pending = (await tools['delete_mail']?.({ id: 7 })) as { pending: string }
-  expect(pending).toEqual({ pending: expect.stringMatching(/^appr_/) })
-  await gateway.approve(pending.pending)
-  expect(await tools['delete_mail']?.({ id: 8 })).toEqual({ pending: expect.stringMatching(/^appr_/) })
-  expect(await tools['delete_mail']?.({ id: 7 })).toBeNull()
-  expect(await tools['delete_mail']?.({ id: 7 })).not.toBeNull()
+  const pending = /^`delete_mail` needs approval \((appr_\w+)\): repeat this exact call$/
+  await gateway.approve(pending.exec(String(await call('delete_mail', { id: 7 })))?.[1] ?? '')
+  expect(await call('delete_mail', { id: 8 })).toMatch(pending)
+  expect(await call('delete_mail', { id: 7 })).toBeNull()
+  expect(await call('delete_mail', { id: 7 })).toMatch(pending)
   expect(ran.slice(3)).toEqual(['delete 7'])
-  expect(await tools['list_mails']?.({})).toEqual([{ id: 7 }])
+  expect(await call('list_mails')).toEqual([{ id: 7 }])
   const started = ran.length
 
   const events = await until('the limit is reached', async () => {
-    for (let each = 0; each < 8; each++) await tools['list_mails']?.({})
+    for (let each = 0; each < 8; each++) await call('list_mails')
     return gateway.events()
   })
   expect(ran.length - started).toBe(8 - 5)
