@@ -114,5 +114,5 @@ export function refusedPlace({ host, port }: Pick<Place, 'host' | 'port'>, bound
 }
 
 /** The networks that a host may be in. An address that the resource is reached at is named by that. */
-export const addressesFor = (host: string, { addresses, home, hosts }: Bounds): readonly Network[] =>
-  isIP(host) !== 0 && (host === home.host || hosts.includes(host)) ? [...addresses, parseNetwork(host)] : addresses
+export const addressesFor = (host: string, { addresses, home }: Bounds): readonly Network[] =>
+  isIP(host) !== 0 && host === home.host ? [...addresses, parseNetwork(host)] : addresses
