@@ -7,6 +7,7 @@ import { hasReference } from './reference.ts'
 import type { Template } from './reference.ts'
 import { routeOf, templatesOf } from './http.ts'
 import type { HttpResourceSettings } from './http.ts'
+import type { TunnelResourceSettings } from './tunnel.ts'
 import { isLoopback } from './schema.ts'
 import type { Address, EntrySettings, ResourceSettings, Settings } from './schema.ts'
 import type { Found, Path } from './source.ts'
@@ -51,18 +52,19 @@ function checkReferences(value: unknown, path: Path, depth: number, findings: Fi
 }
 
 function checkListeners({ listen }: Settings, { problems, warnings }: Findings): void {
-  const { agents, people } = listen
-  if (
-    agents.port !== 0 &&
-    agents.port === people.port &&
-    (agents.host === people.host || isAny(agents) || isAny(people))
-  )
+  const { agents, people, proxy } = listen
+  const clash = (one: Address, other: Address): boolean =>
+    one.port !== 0 && one.port === other.port && (one.host === other.host || isAny(one) || isAny(other))
+  if (clash(agents, people))
     problems.push({ path: ['listen', 'people'], message: 'expected another port: agents and people never share one' })
+  if (proxy !== undefined && (clash(proxy, people) || clash(proxy, agents)))
+    problems.push({ path: ['listen', 'proxy'], message: 'expected another port: this one is taken in `listen`' })
   for (const [side, address] of [
     ['agents', agents],
     ['people', people],
+    ['proxy', proxy],
   ] as const)
-    if (!isLoopback(address.host))
+    if (address !== undefined && !isLoopback(address.host))
       warnings.push({
         path: ['listen', side],
         message: `other machines can reach this, and nothing here is encrypted: put a proxy that speaks TLS before it`,
@@ -132,7 +134,7 @@ function checkAsk(given: AskSettings, path: Path, peopleKey: string, settings: S
     })
 }
 
-function checkResources({ resources }: Settings, { problems, warnings }: Findings): void {
+function checkResources({ resources, listen }: Settings, { problems, warnings }: Findings): void {
   const servers = Object.entries(resources).flatMap(([name, resource]) =>
     'mcp' in resource ? [[name, resource] as const] : [],
   )
@@ -157,6 +159,40 @@ function checkResources({ resources }: Settings, { problems, warnings }: Finding
   }
   for (const [name, resource] of Object.entries(resources))
     if ('http' in resource) checkHttp(name, resource, { problems, warnings })
+    else if ('tunnel' in resource) {
+      checkTunnel(name, resource, resources, problems)
+      if (listen.proxy === undefined)
+        warnings.push({
+          path: ['resources', name, 'tunnel'],
+          message: 'nothing passes through it without `listen.proxy`',
+        })
+    }
+}
+
+/** A connection to a host is either opened or passed on: which of them holds may not depend on who asks. */
+function checkTunnel(
+  name: string,
+  { tunnel }: TunnelResourceSettings,
+  resources: Settings['resources'],
+  problems: Found[],
+): void {
+  const at = ({ host, port }: { readonly host: string; readonly port: string | number }): string => `${host}:${port}`
+  const opened = new Map(
+    Object.entries(resources).flatMap(([other, resource]) => {
+      if (!('http' in resource)) return []
+      const { hostname, port, protocol } = new URL(resource.http)
+      const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+      return [[at({ host, port: port === '' ? (protocol === 'https:' ? 443 : 80) : port }), other] as const]
+    }),
+  )
+  for (const [position, host] of tunnel.entries()) {
+    const other = opened.get(at(host))
+    if (other !== undefined)
+      problems.push({
+        path: ['resources', name, 'tunnel', position],
+        message: `\`${at(host)}\` is opened for the operations of \`${other}\`: it can’t pass unopened as well`,
+      })
+  }
 }
 
 /** What is odd in a resource of kind `http`. */
@@ -205,7 +241,7 @@ export const namesCredential = (name: string): boolean =>
 function checkVaultReferences({ resources, secrets }: Settings, { problems }: Findings): void {
   if (secrets.sources.vault !== undefined) return
   for (const [name, resource] of Object.entries(resources)) {
-    if ('functions' in resource) continue
+    if ('functions' in resource || 'tunnel' in resource) continue
     const [path, templates]: readonly [Path, Readonly<Record<string, Template>>] =
       'http' in resource
         ? [['credential'], templatesOf(resource.credential)]
@@ -332,9 +368,11 @@ const toolsOf = (resource: ResourceSettings): Readonly<Record<string, unknown>> 
     ? resource.tools
     : 'functions' in resource
       ? resource.functions
-      : Array.isArray(resource.operations)
-        ? Object.fromEntries(resource.operations.map((id) => [id, id]))
-        : resource.operations
+      : 'tunnel' in resource
+        ? { connect: resource.effect }
+        : Array.isArray(resource.operations)
+          ? Object.fromEntries(resource.operations.map((id) => [id, id]))
+          : resource.operations
 
 const operationsOf = (name: string, resource: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
   target.length > 1

@@ -81,7 +81,7 @@ test.each<[string, string, RegExp]>([
   [
     'a resource of another kind',
     'resources: { db: { postgres: x } }',
-    /kind `postgres` are not supported yet; kinds that are: mcp, http, functions$/,
+    /kind `postgres` are not supported yet; kinds that are: mcp, http, functions, tunnel$/,
   ],
   ['a resource of no kind', 'resources: { db: {} }', /^1:18: resources\.db: `mcp` is missing$/],
   [

@@ -8,7 +8,13 @@ import type { LoadedSettings, SettingsProblem } from './load.ts'
 import { isLate, referenceName } from './reference.ts'
 import type { EarlyReference, LateReference, Template } from './reference.ts'
 import { templatesOf } from './http.ts'
-import type { FunctionsResourceSettings, HttpResourceSettings, McpResourceSettings, Upstream } from './schema.ts'
+import type {
+  FunctionsResourceSettings,
+  HttpResourceSettings,
+  McpResourceSettings,
+  TunnelResourceSettings,
+  Upstream,
+} from './schema.ts'
 import { Secret } from './secret.ts'
 import type { Path } from './source.ts'
 
@@ -20,7 +26,7 @@ export type ResolvedUpstream =
 export type ResolvedMcp = Omit<McpResourceSettings, 'mcp'> & { readonly mcp: ResolvedUpstream }
 /** The texts of its credential by their keys (`bearer`, `basic.user`). */
 export type ResolvedHttp = HttpResourceSettings & { readonly secrets: Readonly<Record<string, Secret>> }
-export type ResolvedResource = ResolvedMcp | ResolvedHttp | FunctionsResourceSettings
+export type ResolvedResource = ResolvedMcp | ResolvedHttp | FunctionsResourceSettings | TunnelResourceSettings
 
 export interface ReferenceSources {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -99,7 +105,7 @@ export async function resolveReferences(loaded: LoadedSettings, sources: Referen
     const isFixed = parts.every((part) => typeof part === 'string')
     // A credential that stands in the file itself.
     if (names.length === 0 && (path[2] === 'credential' || namesCredential(name)))
-      known.set(path.join('.'), { name, value: parts.join('') })
+      known.set(path.join('.'), { name, value: template.filter((part) => typeof part === 'string').join('') })
     const early = template.flatMap((part) => (typeof part === 'string' || isLate(part) ? [] : [referenceName(part)]))
 
     function read(): string {
@@ -140,7 +146,7 @@ export async function resolveReferences(loaded: LoadedSettings, sources: Referen
 
   const resources: Record<string, ResolvedResource> = {}
   for (const [name, resource] of Object.entries(loaded.settings.resources)) {
-    if ('functions' in resource) {
+    if ('functions' in resource || 'tunnel' in resource) {
       resources[name] = resource
       continue
     }

@@ -9,6 +9,7 @@ import { functionsResource } from './functions.ts'
 import { duration, effect, headerName, named, readers, size, textRead, toolName, trust } from './forms.ts'
 import { httpResource } from './http.ts'
 import { parseTemplate } from './reference.ts'
+import { tunnelResource } from './tunnel.ts'
 import { secretSettings } from './vault.ts'
 
 // The one description of `sallyport.yaml`. Types, defaults, the JSON Schema for editors and the reference page all
@@ -320,7 +321,7 @@ const mcpResource = z.strictObject({
 })
 
 /** In the order of `resourceKinds`. */
-const resource = z.union([mcpResource, httpResource, functionsResource])
+const resource = z.union([mcpResource, httpResource, functionsResource, tunnelResource])
 
 // The whole -----------------------------------------------------------------------------------------------------------
 
@@ -395,6 +396,11 @@ export const settingsSchema = z
         people: textRead(parseAddress)
           .prefault('127.0.0.1:7401')
           .describe('Where people and the command line connect. Never the same as that of agents.'),
+        proxy: textRead(parseAddress)
+          .describe(
+            'Where agents connect that use Sallyport as their HTTP proxy (`HTTPS_PROXY`), such as `127.0.0.1:7402`. Left out: nowhere.',
+          )
+          .optional(),
         hosts: z
           .array(z.string().regex(/^[A-Za-z0-9.[\]:-]{1,253}$/, 'expected a host name'))
           .default([])
@@ -409,7 +415,7 @@ export const settingsSchema = z
           .describe('The address by which agents reach Sallyport, where it stands behind another name.')
           .optional(),
       })
-      .describe('Addresses. Both are on this machine alone unless said otherwise.')
+      .describe('Addresses. All are on this machine alone unless said otherwise.')
       .prefault({}),
     state: z
       .string()
@@ -517,7 +523,8 @@ export type ResourceSettings = Settings['resources'][string]
 export type McpResourceSettings = z.output<typeof mcpResource>
 export type { FunctionsResourceSettings } from './functions.ts'
 export type { HttpResourceSettings } from './http.ts'
+export type { TunnelResourceSettings } from './tunnel.ts'
 export type LimitSettings = EntrySettings['limits']
 
 /** The kinds of resource that there are. */
-export const resourceKinds = ['mcp', 'http', 'functions'] as const
+export const resourceKinds = ['mcp', 'http', 'functions', 'tunnel'] as const
