@@ -204,7 +204,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   argumentsOf = (permission) => api.find(permission)?.schema ?? mcp.argumentsOf(permission)
   // Programs get new values by starting anew; what failed for want of a secret is tried again.
   secrets.onChange(() => {
-    mcp.reload(toResources(configured)).catch((thrown) => report(Failure.from(thrown)))
+    mcp.reload(toResources(configured)).catch((thrown: unknown) => report(Failure.from(thrown)))
   })
   await mcp.ready(readyWithin)
   const { listen: addresses } = settings
@@ -273,7 +273,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
   }, beat)
   const refreshing = setInterval(() => {
-    vault.refresh().catch((thrown) => report(Failure.from(thrown)))
+    vault.refresh().catch((thrown: unknown) => report(Failure.from(thrown)))
   }, vaultBeat)
 
   const pruning = setInterval(() => prune().catch((thrown: unknown) => report(Failure.from(thrown))), 3_600_000)
@@ -418,7 +418,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     await Promise.all([mcp.close(), web.close()])
     await secrets.close()
     await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
-    await uses.sweep(true).catch((thrown) => report(Failure.from(thrown)))
+    await uses.sweep(true).catch((thrown: unknown) => report(Failure.from(thrown)))
     await audit.append({ type: 'gateway.stop', at: clock() }).done.catch((thrown) => report(Failure.from(thrown)))
     await audit.close()
     await stores.close()
@@ -475,8 +475,6 @@ async function read(file: string, env: NodeJS.ProcessEnv, secrets: Secrets): Pro
 /** How the server of `${vault:…}` is reached. Its credentials are read each time that they are needed. */
 async function vaultOptions(settings: VaultSettings, folder: string, env: NodeJS.ProcessEnv): Promise<Kv2Options> {
   const { auth, ca, url, mount, namespace, cache, timeout } = settings
-  const credential = (reference: EarlyReference) => () => readEarly(reference, folder, { env, readFile })
-  const [token, approle, kubernetes] = [auth.token, auth.approle, auth.kubernetes]
   return {
     url,
     mount,
@@ -484,13 +482,19 @@ async function vaultOptions(settings: VaultSettings, folder: string, env: NodeJS
     timeout,
     ...(namespace === undefined ? {} : { namespace }),
     ...(ca === undefined ? {} : { ca: await readEarly({ from: 'file', path: ca }, folder, { env, readFile }) }),
-    auth:
-      token !== undefined
-        ? { kind: 'token', token: credential(token) }
-        : approle !== undefined
-          ? { kind: 'approle', mount: approle.mount, roleId: approle.role_id, secretId: credential(approle.secret_id) }
-          : { kind: 'kubernetes', mount: kubernetes!.mount, role: kubernetes!.role, tokenFile: kubernetes!.token },
+    auth: authOf(auth, (reference) => () => readEarly(reference, folder, { env, readFile })),
   }
+}
+
+function authOf(
+  { token, approle, kubernetes }: VaultSettings['auth'],
+  read: (reference: EarlyReference) => () => Promise<string>,
+): Kv2Options['auth'] {
+  if (token !== undefined) return { kind: 'token', token: read(token) }
+  if (approle !== undefined)
+    return { kind: 'approle', mount: approle.mount, roleId: approle.role_id, secretId: read(approle.secret_id) }
+  if (kubernetes === undefined) throw new TypeError('the schema lets through exactly one way to sign in')
+  return { kind: 'kubernetes', mount: kubernetes.mount, role: kubernetes.role, tokenFile: kubernetes.token }
 }
 
 type IssuerSettings = LoadedSettings['settings']['issuers'][string]

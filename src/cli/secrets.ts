@@ -25,10 +25,7 @@ export const secretsSet = command({
     ...clientOptions,
   },
   notes: [...fromStdin, 'Configuration refers to it as `${secret:NAME}`.'],
-  examples: [
-    'sallyport secrets set CRM_KEY --resource crm --host api.example.com',
-    'pass show crm | sallyport secrets set CRM_KEY --resource crm',
-  ],
+  examples: ['sallyport secrets set CRM_KEY --resource crm --host api.example.com'],
   async run({ words: [name = ''], values }, io) {
     const { resource, host = [], short } = values
     if (resource === undefined && host.length === 0)
@@ -179,7 +176,7 @@ async function readHidden({ stdin, err }: Pick<Io, 'stdin' | 'err'>): Promise<st
       for (const character of Buffer.from(chunk).toString('utf8')) {
         if (character === '\r' || character === '\n' || character === '\x04') return filled(text)
         if (character === '\x03') throw new Failure('cancelled', 'nothing was stored')
-        if (character === '\x7f' || character === '\b') text = [...text].slice(0, -1).join('')
+        if (character === '\x7f' || character === '\b') text = text.replace(/[^]$/u, '')
         else text += character
         if (text.length > mostBytes) throw new Failure('too_large', 'a secret has at most 65536 bytes')
       }

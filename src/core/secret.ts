@@ -109,7 +109,3 @@ export function refusedBy({ resource, hosts }: SecretBinding, towards: Towards):
   if (towards.host === undefined) return `${only}, and a program that is started here could send it anywhere`
   return hosts.includes(towards.host.toLowerCase()) ? undefined : `${only}, not to \`${towards.host}\``
 }
-
-/** A binding in words: `crm, api.example.com`. */
-export const bindingInWords = ({ resource, hosts }: SecretBinding): string =>
-  [...(resource === undefined ? [] : [resource]), ...hosts].join(', ')

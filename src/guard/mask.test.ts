@@ -112,7 +112,7 @@ function plainly(text: string, values: readonly Masked[]): string {
   const covered = new Set<number>()
   for (const { value } of values)
     for (const form of value.length < 8 ? [value] : formsOf(value))
-      for (let at = text.indexOf(form); form !== '' && at >= 0; at = text.indexOf(form, at + 1))
+      for (let at = text.indexOf(form); at >= 0; at = text.indexOf(form, at + 1))
         for (let each = at; each < at + form.length; each++) covered.add(each)
   return Array.from({ length: text.length }, (_, at) => (covered.has(at) ? '' : text[at])).join('')
 }

@@ -83,8 +83,9 @@ function jsonMasked(value: Json, mask: (text: string) => string): Json {
   if (typeof value === 'string') return mask(value)
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) {
-    const items = (value as readonly Json[]).map((item) => jsonMasked(item, mask))
-    return items.every((item, at) => item === value[at]) ? value : items
+    const given = value as readonly Json[]
+    const items = given.map((item) => jsonMasked(item, mask))
+    return items.every((item, at) => item === given[at]) ? given : items
   }
   const entries = Object.entries(value).map(([key, item]): [string, Json] => [mask(key), jsonMasked(item, mask)])
   const isSame = entries.every(
@@ -182,6 +183,8 @@ function base64Forms(bytes: Buffer): readonly string[] {
   }
   return forms
 }
+
+// oxlint-disable typescript/no-non-null-assertion -- every index below is a state or a class, for which the arrays were made
 
 // The automaton (Aho and Corasick, 1975) ------------------------------------------------------------------------------
 

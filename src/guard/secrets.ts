@@ -1,3 +1,4 @@
+import { Failure } from '../core/failure.ts'
 import type { Towards } from '../core/secret.ts'
 import { createMasker } from './mask.ts'
 import type { Masker } from './mask.ts'
@@ -75,6 +76,12 @@ export function createSecrets({
   vault.onChange(tell)
   changed()
 
+  function ownOf(reader: Reader): Own {
+    const own = readers.get(reader)
+    if (own === undefined) throw new TypeError('this reader was made elsewhere')
+    return own
+  }
+
   function readerFor(options: Kv2Options | undefined, mark: string): Reader {
     const isSame = inForce.server !== undefined && inForce.mark === mark
     const server = options === undefined ? undefined : isSame ? inForce.server : createKv2(options, clock)
@@ -88,7 +95,8 @@ export function createSecrets({
       },
       read(secret, towards) {
         if (secret.from === 'secret') return vault.use(secret.name, towards)
-        const value = server!.use(secret)
+        if (server === undefined) throw new Failure('unavailable', 'no server of secrets is configured')
+        const value = server.use(secret)
         uses.note({ secret: placeName(secret), ...towards })
         return value
       },
@@ -107,7 +115,7 @@ export function createSecrets({
     readerFor,
     async adopt(reader, known, late) {
       const before = inForce.server
-      inForce = readers.get(reader)!
+      inForce = ownOf(reader)
       fixed = known
       inForce.server?.keepOnly(late.filter((secret) => secret.from === 'vault'))
       if (inForce.server !== before) {
@@ -118,7 +126,7 @@ export function createSecrets({
       changed()
     },
     async drop(reader) {
-      const { server } = readers.get(reader)!
+      const { server } = ownOf(reader)
       if (server !== inForce.server) await server?.close()
     },
     learn(name, value) {

@@ -42,7 +42,7 @@ export function createUses(audit: Pick<AuditLog, 'append'>, clock: Clock): Uses 
       const now = clock()
       const due = [...counted].filter(([, { since }]) => all || now - since >= every)
       for (const [key] of due) counted.delete(key)
-      await Promise.all(due.map(([, { use, count }]) => (count === 0 ? undefined : write(use, count))))
+      await Promise.all(due.flatMap(([, { use, count }]) => (count === 0 ? [] : [write(use, count)])))
     },
   }
 }
