@@ -119,9 +119,9 @@ async function takeBody(req: IncomingMessage, content: Content, outside: JsonObj
     if (hasBody) throw new Unacceptable(400, 'this operation takes no body')
     return { args: {}, problems: [], carried: { kind: 'none' } }
   }
-  if (!hasBody) return { args: {}, problems: [], carried: { kind: 'none' } }
   const type = mediaTypeOf(req.headers['content-type'])
   if (content.kind === 'upload') return takeUpload(req, content, type, outside, ports)
+  if (!hasBody) return { args: {}, problems: [], carried: { kind: 'none' } }
 
   const expected = {
     json: 'application/json',

@@ -108,12 +108,20 @@ function followed(
   redirects: HttpResource['redirects'],
 ): Place | undefined {
   if (redirects === 'none' || (method !== 'GET' && method !== 'HEAD')) return undefined
-  const to = placeOf(location, from)
+  const to = destination(location, from)
   if (to.origin === base.origin) return to
   if (redirects === 'same-origin') return undefined
   if (to.protocol === 'http:' && from.protocol === 'https:')
     throw new Failure('forbidden', 'the upstream redirects to where nothing is encrypted')
   return to // Whether it is listed is for the check of the next hop.
+}
+
+function destination(location: string, from: Place): Place {
+  try {
+    return placeOf(location, from)
+  } catch (cause) {
+    throw new Failure('unavailable', 'the upstream redirects to an address that can’t be used', { cause })
+  }
 }
 
 const withValue = (query: string, [name, value]: readonly [string, string]): string =>
