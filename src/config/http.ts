@@ -106,7 +106,7 @@ const operationKeys = {
     .array(headerName)
     .max(50)
     .describe('Headers of the request that are passed on, as `args.headers`. Never a credential.'),
-  response: response,
+  response,
   trust,
   readers,
 }
@@ -159,7 +159,10 @@ const operation = operationForm.transform((given, context): WrittenOperation | D
   if (given.effect === undefined) return refuse([], '`effect` is missing')
   const contents = (['body', 'form', 'multipart', 'upload'] as const).filter((key) => given[key] !== undefined)
   if (contents.length > 1)
-    return refuse([contents[1]!], `expected either \`${contents[0]}\` or \`${contents[1]}\`: a request has one body`)
+    return refuse(
+      [contents[1] ?? ''],
+      `expected either \`${contents[0]}\` or \`${contents[1]}\`: a request has one body`,
+    )
   try {
     const made = describeOperation({
       request: given.request,
@@ -518,7 +521,8 @@ const credential = z
     if (header !== undefined) return { kind: 'header', ...header }
     if (basic !== undefined) return { kind: 'basic', ...basic }
     if (query !== undefined) return { kind: 'query', ...query }
-    const { token_url: tokenUrl, client_id: clientId, client_secret: clientSecret, scope } = oauth!
+    if (oauth === undefined) return z.NEVER // One of them is there.
+    const { token_url: tokenUrl, client_id: clientId, client_secret: clientSecret, scope } = oauth
     return { kind: 'oauth', tokenUrl, clientId, clientSecret, ...(scope === undefined ? {} : { scope }) }
   })
 

@@ -125,7 +125,8 @@ function documented(
   id: string,
   given: DocumentedOperation,
 ): Documented {
-  const is30 = String(document['openapi']).startsWith('3.0')
+  const version = document['openapi']
+  const is30 = typeof version === 'string' && version.startsWith('3.0')
   const read = (value: Json): JsonObject => {
     const made = inlined(document, value, is30, [], 0)
     if (!isObject(made)) throw new Failure('invalid', 'a schema is no object')
@@ -196,7 +197,7 @@ function parametersOf(document: JsonObject, item: JsonObject, operation: JsonObj
       if (style === 'deepObject' || parameter['content'] !== undefined)
         throw new Failure('invalid', `the parameter \`${name}\` is written in a way that is not supported`)
       const isJoined = explode === false || (style !== undefined && style !== 'form' && style !== 'simple')
-      all.set(`${String(place as string)} ${name}`, {
+      all.set(`${JSON.stringify(place)} ${name}`, {
         name,
         place,
         isRequired: parameter['required'] === true,
@@ -231,7 +232,11 @@ function contentIn(
   const type = form ?? multipart
   if (type === undefined)
     return {
-      content: { kind: 'upload', types: types.map((each) => each.split(';', 1)[0]!.toLowerCase()), size: 10_000_000 },
+      content: {
+        kind: 'upload',
+        types: types.map((each) => each.replace(/;.*$/s, '').toLowerCase()),
+        size: 10_000_000,
+      },
       fields: [],
     }
   const schema = schemaOf(type)
@@ -325,17 +330,21 @@ const isByName = (key: string): boolean =>
 
 /** What OpenAPI 3.0 writes in another way than JSON Schema. */
 function modern({ nullable, ...schema }: Record<string, Json>): JsonObject {
-  const made = { ...schema }
-  for (const [bound, exclusive] of [
+  const bounds = [
     ['minimum', 'exclusiveMinimum'],
     ['maximum', 'exclusiveMaximum'],
-  ] as const) {
-    if (typeof made[exclusive] !== 'boolean') continue
-    if (made[exclusive] && made[bound] !== undefined) {
-      made[exclusive] = made[bound]
-      delete made[bound]
-    } else delete made[exclusive]
-  }
+  ] as const
+  // `exclusiveMinimum: true` says of `minimum` that it is not reached.
+  const moved = bounds.flatMap(([bound, exclusive]): [string, Json][] =>
+    schema[exclusive] === true && schema[bound] !== undefined ? [[exclusive, schema[bound]]] : [],
+  )
+  const dropped = bounds.flatMap(([bound, exclusive]) =>
+    typeof schema[exclusive] !== 'boolean' ? [] : schema[exclusive] ? [bound, exclusive] : [exclusive],
+  )
+  const made: Record<string, Json> = Object.fromEntries([
+    ...Object.entries(schema).filter(([key]) => !(dropped as string[]).includes(key)),
+    ...moved,
+  ])
   if (nullable !== true) return nullable === undefined || typeof nullable === 'boolean' ? made : { ...made, nullable }
   if (Array.isArray(made['enum']) && !made['enum'].includes(null)) made['enum'] = [...(made['enum'] as Json[]), null]
   return typeof made['type'] === 'string' ? { ...made, type: [made['type'], 'null'] } : made

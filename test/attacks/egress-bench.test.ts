@@ -146,6 +146,4 @@ describe.skipIf(!isThere)('agent-egress-bench', () => {
   })
 })
 
-test.runIf(!isThere)('agent-egress-bench is missing: its cases are expected in ../shared/data/inspection', () => {
-  console.warn(`not run: ${file.pathname} is not there`)
-})
+if (!isThere) console.warn(`agent-egress-bench is not run: ${file.pathname} is not there`)

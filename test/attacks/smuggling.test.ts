@@ -30,6 +30,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await gateway.close()
   await api.close()
+  // oxlint-disable-next-line vitest/no-standalone-expect -- holds for every test
   expect(gateway.reported).toEqual([])
 })
 beforeEach(() => api.seen.splice(0))

@@ -147,7 +147,7 @@ const clients: readonly Client[] = [
       const dispatcher = new Agent()
       try {
         return await viaFetch((at, init) =>
-          request(base + at, { ...(init as object), dispatcher }).then(async (answer) => ({
+          request(base + at, { ...init, dispatcher }).then(async (answer) => ({
             status: answer.statusCode,
             headers: answer.headers,
             body: Buffer.from(await answer.body.arrayBuffer()),

@@ -6,7 +6,6 @@ import { generateKeyPairSync } from 'node:crypto'
 import { apiOf } from '../../src/config/api.ts'
 import { loadSettings } from '../../src/config/load.ts'
 import { templatesOf } from '../../src/config/http.ts'
-import type { HttpResourceSettings } from '../../src/config/http.ts'
 import { listenForAgents } from '../../src/gateway/listener.ts'
 import { createHttpGateway } from '../../src/gateway/http/server.ts'
 import type { HttpGatewayPorts } from '../../src/gateway/http/server.ts'
@@ -79,10 +78,10 @@ export function resourcesIn(yaml: string): readonly HttpResource[] {
     const secrets = Object.fromEntries(
       Object.entries(templatesOf(resource.credential)).map(([key, template]) => [
         key,
-        { reveal: () => template.join('') },
+        { reveal: () => template.map((part) => (typeof part === 'string' ? part : '')).join('') },
       ]),
     )
-    return [apiOf(alias, { ...(resource as HttpResourceSettings), secrets: secrets as never }, new Map())]
+    return [apiOf(alias, { ...resource, secrets: secrets as never }, new Map())]
   })
 }
 

@@ -107,7 +107,7 @@ function formsOf(bytes: readonly number[]): readonly (readonly number[])[] {
   if (within(bytes, loopback)) return [bytes]
   if (within(bytes, sixToFour)) return [bytes, bytes.slice(2, 6)]
   if (within(bytes, teredo)) return [bytes, bytes.slice(4, 8), last.map((byte) => byte ^ 0xff)]
-  const isIsatap = (bytes[8]! & 0xfd) === 0 && bytes[9] === 0 && bytes[10] === 0x5e && bytes[11] === 0xfe
+  const isIsatap = ((bytes[8] ?? 0) & 0xfd) === 0 && bytes[9] === 0 && bytes[10] === 0x5e && bytes[11] === 0xfe
   return isIsatap || within(bytes, atTheEnd) ? [bytes, last] : [bytes]
 }
 
@@ -115,7 +115,7 @@ function within(bytes: readonly number[], list: readonly Network[]): boolean {
   return list.some(
     (network) =>
       network.bytes.length === bytes.length &&
-      bytes.every((byte, position) => ((byte ^ network.bytes[position]!) & maskAt(position, network.bits)) === 0),
+      bytes.every((byte, position) => ((byte ^ (network.bytes[position] ?? 0)) & maskAt(position, network.bits)) === 0),
   )
 }
 

@@ -167,11 +167,12 @@ function partOf(head: string, bytes: Buffer): Part {
       throw invalid('a head of a part has characters that may not be there')
     switch (key.toLowerCase()) {
       case 'content-disposition': {
-        const found = /^form-data; ?name="([^"\\]{1,200})"(?:; ?filename="([^"\\]{0,255})")?$/i.exec(value)
-        if (found === null || name !== undefined)
+        const [, own, ownFile] =
+          /^form-data; ?name="([^"\\]{1,200})"(?:; ?filename="([^"\\]{0,255})")?$/i.exec(value) ?? []
+        if (own === undefined || name !== undefined)
           throw invalid('a part has no `Content-Disposition` that could be read')
-        name = unescaped(found[1]!)
-        file = found[2] === undefined ? undefined : unescaped(found[2])
+        name = unescaped(own)
+        file = ownFile === undefined ? undefined : unescaped(ownFile)
         break
       }
       case 'content-type':

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { json, startApi, startHttpGateway } from '../../../test/support/http.ts'
 import type { TestApi } from '../../../test/support/http.ts'
@@ -80,24 +81,15 @@ test('client credentials: a token is asked for once, kept for its time, and aske
 })
 
 test.each([
-  ['an error', (res: import('node:http').ServerResponse) => json(res, { error: 'invalid_client' }, 401)],
-  ['no token', (res: import('node:http').ServerResponse) => json(res, {})],
-  [
-    'a token of another kind',
-    (res: import('node:http').ServerResponse) => json(res, { access_token: 'x', token_type: 'mac' }),
-  ],
-  [
-    'a token with a line end',
-    (res: import('node:http').ServerResponse) => json(res, { access_token: 'x\r\ny: z', token_type: 'bearer' }),
-  ],
+  ['an error', (res: ServerResponse) => json(res, { error: 'invalid_client' }, 401)],
+  ['no token', (res: ServerResponse) => json(res, {})],
+  ['a token of another kind', (res: ServerResponse) => json(res, { access_token: 'x', token_type: 'mac' })],
+  ['a token with a line end', (res: ServerResponse) => json(res, { access_token: 'x\r\ny: z', token_type: 'bearer' })],
   [
     'more than a token',
-    (res: import('node:http').ServerResponse) => json(res, { access_token: 'x'.repeat(100_000), token_type: 'bearer' }),
+    (res: ServerResponse) => json(res, { access_token: 'x'.repeat(100_000), token_type: 'bearer' }),
   ],
-  [
-    'a redirect',
-    (res: import('node:http').ServerResponse) => void res.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
-  ],
+  ['a redirect', (res: ServerResponse) => void res.writeHead(302, { location: 'http://127.0.0.1:1/' }).end()],
 ])('client credentials: %s means that nothing is sent', async (_title, answer) => {
   api.on = ({ url }, res) => (url === '/token' ? answer(res) : json(res, {}))
   await start(`{ oauth: { token_url: "${api.url}/token", client_id: me, client_secret: secret } }`)

@@ -54,7 +54,10 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
 
   async function addressesOf(host: string): Promise<readonly string[]> {
     if (isIP(host) !== 0) return [host]
-    const found = await inTime(resolve(host))
+    const found = await inTime(resolve(host)).catch((thrown: unknown) => {
+      if (thrown instanceof Failure) throw thrown
+      throw new Failure('unavailable', 'the upstream’s name can’t be looked up', { cause: thrown })
+    })
     if (found.length === 0) throw new Failure('unavailable', 'the upstream’s name leads nowhere')
     return found.slice(0, mostAnswers)
   }
@@ -75,37 +78,39 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
     const { hostname, protocol } = options
     const host = hostname.replace(/^\[(.*)\]$/, '$1').toLowerCase()
     const port = Number(options.port) || (protocol === 'https:' ? 443 : 80)
-    checked(host, port).then(
-      (addresses) => {
-        let next = 0
-        const attempt = (): void => {
-          const address = addresses[next++]!
-          // Without a name there is no SNI: the certificate has to be for the address.
-          const servername = isIP(host) === 0 ? host : ''
-          dial(
-            { ...options, hostname: address, host: options.host ?? host, servername, port: String(port) },
-            (error, socket) => {
-              if (error !== null)
-                return next < Math.min(addresses.length, mostTried) ? attempt() : callback(error, null)
-              const reached = (socket as Socket).remoteAddress ?? ''
-              const because = refusedAddress(reached, addressesFor(host, bounds))
-              if (because === undefined) return callback(null, socket)
-              socket.destroy()
-              callback(refused(`the address that answered ${because}`), null)
-            },
-          )
-        }
-        attempt()
-      },
-      (thrown: unknown) =>
-        callback(
-          thrown instanceof Failure
-            ? thrown
-            : new Failure('unavailable', 'the upstream’s name can’t be looked up', { cause: thrown }),
-          null,
-        ),
+    // Without a name there is no SNI: the certificate has to be for the address.
+    const servername = isIP(host) === 0 ? host : ''
+    const towards = { ...options, host: options.host ?? host, servername, port: String(port) }
+    // oxlint-disable promise/no-callback-in-promise -- a connector is told so
+    reached(host, port, towards).then(
+      (socket) => callback(null, socket),
+      (thrown: unknown) => callback(thrown instanceof Error ? thrown : new Error('not connected'), null),
     )
+    // oxlint-enable promise/no-callback-in-promise
   }
+
+  async function reached(host: string, port: number, towards: buildConnector.Options): Promise<Socket> {
+    let failed: unknown
+    for (const address of (await checked(host, port)).slice(0, mostTried)) {
+      let socket: Socket
+      try {
+        socket = await dialled({ ...towards, hostname: address })
+      } catch (thrown) {
+        failed = thrown
+        continue
+      }
+      const because = refusedAddress(socket.remoteAddress ?? '', addressesFor(host, bounds))
+      if (because === undefined) return socket
+      socket.destroy()
+      throw refused(`the address that answered ${because}`)
+    }
+    throw failed
+  }
+
+  const dialled = (options: buildConnector.Options): Promise<Socket> =>
+    new Promise((resolve, reject) => {
+      dial(options, (error, socket) => (error === null ? resolve(socket) : reject(error)))
+    })
 
   const dispatcher = new Agent({
     connect,

@@ -74,7 +74,7 @@ const single: ReadonlySet<string> = new Set([
 export function checkHeaders({ rawHeaders }: IncomingMessage, more: readonly string[]): void {
   const seen = new Set<string>()
   for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!.toLowerCase()
+    const name = (rawHeaders[at] ?? '').toLowerCase()
     if (seen.has(name) && (single.has(name) || more.includes(name)))
       throw new Failure('invalid', 'a header that may stand once stands twice')
     seen.add(name)

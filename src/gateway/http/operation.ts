@@ -53,7 +53,7 @@ export function compileOperation(
       if (wrong !== undefined) found.push({ path: `/${each}`, message: `\`/${each}\` ${wrong}` })
     }
     for (const each of Object.keys(inParameters))
-      if (!isSendable(inParameters[each]!))
+      if (!isSendable(inParameters[each]))
         found.push({ path: `/${each}`, message: `\`/${each}\` must be a text, a number, a boolean, or a list of them` })
     const isWhole = given.content.kind === 'json' && !given.content.isFlat
     const prefix = isWhole ? '/body' : ''
@@ -65,7 +65,6 @@ export function compileOperation(
     for (const [each, value] of Object.entries(headers))
       if (!given.headers.includes(each))
         found.push({ path: `/headers/${each}`, message: `\`/headers/${each}\` is not passed on` })
-      // oxlint-disable-next-line no-control-regex
       else if (typeof value !== 'string' || !/^[\x20-\x7e]{0,2000}$/.test(value))
         found.push({
           path: `/headers/${each}`,
@@ -107,16 +106,23 @@ function split(operation: OperationDescription, args: JsonObject) {
 
 const propertiesOf = (schema: JsonObject): JsonObject => (isObject(schema['properties']) ? schema['properties'] : {})
 
-const isScalar = (value: Json): boolean =>
+const isScalar = (value: Json | undefined): value is string | number | boolean =>
   typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
-const isSendable = (value: Json): boolean => isScalar(value) || (Array.isArray(value) && value.every(isScalar))
+const isSendable = (value: Json | undefined): boolean =>
+  isScalar(value) || (Array.isArray(value) && value.every((each: Json) => isScalar(each)))
+
+/** A value as it is written into an address. Fails for what is none: it was checked before. */
+function textOf(value: Json | undefined): string {
+  if (!isScalar(value)) throw new Failure('internal', 'a value that can’t be written into a request was not refused')
+  return String(value)
+}
 
 function pathProblem({ path }: OperationDescription, name: string, value: Json | undefined): string | undefined {
   if (value === undefined) return undefined // The schema says so.
   if (!isScalar(value)) return 'must be a text, a number or a boolean'
   const isRest = path.some((segment) => typeof segment !== 'string' && segment.name === name && segment.isRest)
-  if (!isRest) return segmentProblem(String(value))
-  return String(value)
+  if (!isRest) return segmentProblem(textOf(value))
+  return textOf(value)
     .split('/')
     .map(segmentProblem)
     .find((wrong) => wrong !== undefined)
@@ -139,20 +145,20 @@ export function compose(operation: Operation, args: JsonObject): Composed {
   const { inParameters, inBody, headers } = split(operation, args)
   const path = operation.path.map((segment) => {
     if (typeof segment === 'string') return encodeSegment(segment)
-    const value = String(args[segment.name])
+    const value = textOf(args[segment.name])
     return segment.isRest ? value.split('/').map(encodeSegment).join('/') : encodeSegment(value)
   })
   const query = Object.entries(inParameters)
     .filter(([name]) => !operation.pathNames.includes(name))
     .flatMap(([name, value]) =>
-      (Array.isArray(value) ? value : [value]).map((each: Json) => `${encodeValue(name)}=${encodeValue(String(each))}`),
+      (Array.isArray(value) ? value : [value]).map((each: Json) => `${encodeValue(name)}=${encodeValue(textOf(each))}`),
     )
   const isEmpty = isObject(inBody) && Object.keys(inBody).length === 0
   const isLeftOut = isEmpty && operation.method === 'DELETE'
   return {
     path: `/${path.join('/')}`,
     query: query.join('&'),
-    headers: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)])),
+    headers: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, textOf(value)])),
     body: isLeftOut ? undefined : inBody,
   }
 }
@@ -179,7 +185,7 @@ export function valuesAs(
     if (typesOf(of).includes('array')) {
       const items = isObject(of['items']) ? of['items'] : {}
       const before = Object.hasOwn(values, name) ? values[name] : []
-      values[name] = [...(Array.isArray(before) ? before : []), valueAs(items, text)]
+      values[name] = [...(Array.isArray(before) ? (before as readonly Json[]) : []), valueAs(items, text)]
     } else if (Object.hasOwn(values, name))
       problems.push({ path: `/${name.slice(0, 100)}`, message: `\`/${name.slice(0, 100)}\` stands twice` })
     else values[name] = valueAs(of, text)

@@ -12,7 +12,7 @@ export const notThere = { code: 'not_found', message: 'there is nothing at this 
 export function say(
   res: ServerResponse,
   status: number,
-  error: JsonObject,
+  error: JsonObject & { readonly code: string },
   headers: Readonly<Record<string, string>> = {},
 ): void {
   if (res.headersSent || res.destroyed) return void res.destroy()
@@ -23,7 +23,7 @@ export function say(
     'content-type': 'application/json',
     'content-length': body.length,
     'cache-control': 'no-store',
-    'sallyport-refused': String(error['code'] ?? 'error'),
+    'sallyport-refused': error.code,
     ...rest,
     ...headers,
   })
@@ -40,7 +40,7 @@ export function sayRefused(
 ): void {
   if (code === 'unknown') return say(res, 404, notThere)
   const seconds = retryAt === undefined ? undefined : Math.max(1, Math.ceil((retryAt - now) / 1_000))
-  const error: JsonObject = {
+  const error: JsonObject & { readonly code: string } = {
     code,
     message: because,
     event,

@@ -89,6 +89,6 @@ export function isListedType(type: string, listed: readonly string[]): boolean {
 
 /** The media type of a header: small letters, no parameters; empty where there is none. */
 export function mediaTypeOf(header: string | undefined): string {
-  const type = (header ?? '').split(';', 1)[0]!.trim().toLowerCase()
+  const type = (header ?? '').replace(/;.*$/s, '').trim().toLowerCase()
   return /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/.test(type) ? type : ''
 }

@@ -76,7 +76,7 @@ export async function send(
     const answer = await egress.dispatcher.request({
       origin: place.origin,
       path: place.path + query,
-      method: outgoing.method as 'GET',
+      method: outgoing.method,
       headers,
       body: outgoing.body ?? null,
       signal,

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { gzipSync } from 'node:zlib'
 import { json, startApi, startHttpGateway } from '../../../test/support/http.ts'
@@ -58,6 +59,7 @@ beforeEach(async () => {
 afterEach(async () => {
   await gateway.close()
   await api.close()
+  // oxlint-disable-next-line vitest/no-standalone-expect -- holds for every test
   expect(gateway.reported).toEqual([])
 })
 
@@ -358,7 +360,7 @@ describe('answers', () => {
     expect(await (await call('/v1/events')).text()).toBe('a [secret KEY] b')
   })
 
-  test.each<[string, (url: string) => (res: import('node:http').ServerResponse) => void, number]>([
+  test.each<[string, (url: string) => (res: ServerResponse) => void, number]>([
     ['of another type', () => (res) => void res.writeHead(200, { 'content-type': 'text/html' }).end('<p>'), 502],
     ['of no type that could be read', () => (res) => void res.writeHead(200, { 'content-type': 'x' }).end('x'), 502],
     [
@@ -445,7 +447,7 @@ describe('answers', () => {
     }
     const answer = await call('/v1/events')
     const reader = answer.body!.getReader()
-    expect(Buffer.from((await reader.read()).value!).toString()).toBe('data: 1\n\n')
+    expect(Buffer.from((await reader.read()).value as Uint8Array).toString()).toBe('data: 1\n\n')
     await gateway.sessions.end([session], 'killed', 'person:dora')
     await expect(reader.read()).rejects.toThrow()
     await gone

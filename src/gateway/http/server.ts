@@ -170,8 +170,11 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       resource,
       operations,
       routes: createRoutes(operations.values()),
-      close: async () => void (await Promise.all([egress, tokens].map((way) => way.dispatcher.destroy()))),
-      retire: () => [egress, tokens].forEach((way) => void way.dispatcher.close().catch(() => {})),
+      close: async () =>
+        void (await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.destroy()))),
+      retire() {
+        for (const { dispatcher } of new Set([egress, tokens])) dispatcher.close().catch(() => {})
+      },
       ports: { egress, credentials, base, redirects: resource.redirects },
       base,
     }
@@ -239,7 +242,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   /** Written down like a refusal, so that neither the answer nor the time that it takes tells the two apart. */
   async function neverWas({ req, res, session, alias, target }: HttpRequest): Promise<void> {
     const agent = sessions.get(session)?.agent
-    const path = target.split('?', 1)[0]!
+    const path = target.replace(/\?.*$/s, '')
     const name = mask.text(`${alias}${path}`).slice(0, 200)
     await audit.append({
       type: 'name.unknown',
