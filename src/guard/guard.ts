@@ -42,11 +42,7 @@ export interface Performed<T> {
  * Does it. A result that is handed on while it comes tells `passed` how many bytes of it were: they count against
  * limits also where the rest never comes.
  */
-export type Perform<T> = (
-  signal: AbortSignal,
-  passed: (bytes: number) => void,
-  permit: Permit,
-) => Promise<Performed<T>>
+export type Perform<T> = (signal: AbortSignal, passed: (bytes: number) => void, permit: Permit) => Promise<Performed<T>>
 
 /** The decision that let something happen. */
 export interface Permit {
@@ -105,12 +101,7 @@ export interface Guard {
    * `perform` gets a signal that cuts it when the session ends or the caller leaves. A refusal is a value; fails with
    * `unavailable` when the record can't be written, `cancelled` when it was cut, or as `perform` failed.
    */
-  run<T>(
-    action: Action,
-    perform: Perform<T>,
-    hold: Hold,
-    caller: AbortSignal,
-  ): Promise<Outcome<T>>
+  run<T>(action: Action, perform: Perform<T>, hold: Hold, caller: AbortSignal): Promise<Outcome<T>>
   /** What would be decided now, with every step told to `trace`. Nothing is counted, asked or performed. */
   explain(action: Action, trace?: Trace): Decision
   /** The same for sessions that are not there: as if each had been started from the one before. */
@@ -158,12 +149,7 @@ export function createGuard(ports: GuardPorts): Guard {
 
   const held = new Map<string, number>()
 
-  async function run<T>(
-    given: Action,
-    perform: Perform<T>,
-    hold: Hold,
-    caller: AbortSignal,
-  ): Promise<Outcome<T>> {
+  async function run<T>(given: Action, perform: Perform<T>, hold: Hold, caller: AbortSignal): Promise<Outcome<T>> {
     const tried = triedNow(given)
     const flight = sessions.flight(given.session, caller)
     let running: readonly AppliedLimit[] = []
@@ -322,7 +308,9 @@ export function createGuard(ports: GuardPorts): Guard {
       const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
       const size: JsonObject = passed === 0 ? {} : { bytes: passed }
       if (passed > 0)
-        counters.add(limits.flatMap((applied) => (applied.limit.measure === 'bytes' ? [{ applied, cost: passed }] : [])))
+        counters.add(
+          limits.flatMap((applied) => (applied.limit.measure === 'bytes' ? [{ applied, cost: passed }] : [])),
+        )
       await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun, ...size })
       throw failure
     }

@@ -253,7 +253,7 @@ describe('dialects', () => {
     ],
     [
       'if/then/else',
-    // oxlint-disable-next-line unicorn/no-thenable
+      // oxlint-disable-next-line unicorn/no-thenable
       { if: { type: 'string' }, then: { minLength: 2 }, else: { type: 'number' } },
       ['ab', 1],
       ['a', null],
