@@ -15,7 +15,7 @@ export const defaultAsk = (approvals: Settings['approvals']): Ask => askOf({}, a
 export const askOf = (given: AskSettings, approvals: Settings['approvals']): Ask => ({
   needs: [needOf(given, approvals)],
   within: given.within ?? approvals.within,
-  self: given.self ?? false,
+  self: given.self ?? approvals.self,
 })
 
 export function needOf(given: AskSettings, approvals: Settings['approvals']): Need {

@@ -47,7 +47,9 @@ rules:
     when: flow.untrusted && flow.private
     because: strangers' text and private data are in one session
 
-# Who answers. The first start makes an administrator; these come beside.
+# Who answers. The first start makes an administrator; the people below come beside. Nobody may approve what they asked for
+# through an agent: if you are alone, say so.
+# approvals: { self: true }
 # people:
 #   anna: { roles: [approver], teams: [support] }
 `

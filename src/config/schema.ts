@@ -156,7 +156,9 @@ const limitsOfEverything = z.strictObject(
 const people = personName.describe('A team, or one person. Left out: anyone who may approve.')
 const count = z.int().min(1).max(20).describe('How many different people have to agree.')
 const withinTime = duration.describe('How long the question stands.')
-const self = z.boolean().describe('Whether the person on whose behalf the session runs may answer.')
+const self = z
+  .boolean()
+  .describe('Whether who started the session, or on whose behalf it runs, may answer. For one person alone: `true`.')
 
 const askOfEntry = z.union(
   [
@@ -166,7 +168,7 @@ const askOfEntry = z.union(
       people: people.optional(),
       count: count.optional(),
       within: withinTime.optional(),
-      self: self.default(false),
+      self: self.optional(),
     }),
   ],
   { error: 'expected `never`, `true`, or `{ people, count, within, self }`' },
@@ -476,6 +478,7 @@ export const settingsSchema = z
         people: people.optional(),
         count: count.default(1),
         within: withinTime.prefault('15 min'),
+        self: self.default(false),
         hold: duration
           .prefault('45 s')
           .describe('How long a call waits for an answer before the agent is told that it is pending.'),
