@@ -30,6 +30,7 @@ import { callerName } from './core/identity.ts'
 import type { Caller } from './core/identity.ts'
 import type { JsonObject } from './core/json.ts'
 import type { Label } from './core/label.ts'
+import type { SessionId } from './core/session.ts'
 import type { Permission } from './core/permission.ts'
 import type { Mode } from './core/policy.ts'
 import { printable } from './core/printable.ts'
@@ -38,6 +39,9 @@ import { createDecisionApi } from './gateway/api/server.ts'
 import { listenForAgents } from './gateway/listener.ts'
 import { killOrphans } from './gateway/mcp/processes.ts'
 import type { HttpResource } from './gateway/http/resource.ts'
+import { openAuthority } from './gateway/http/certificates.ts'
+import { startProxy } from './gateway/http/proxy.ts'
+import type { ProxyResources } from './gateway/http/proxy.ts'
 import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
 import type { McpResource } from './gateway/mcp/resource.ts'
@@ -163,12 +167,13 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   // What a gateway that was killed left running would go on with old credentials.
   await killOrphans()
   const pinned = await createPinned(stores.pins, audit, clock)
+  const apis = await toApis(configured, pinned)
   const web = createHttpGateway({
     guard,
     sessions,
     audit,
     clock,
-    resources: await toApis(configured, pinned),
+    resources: apis,
     mask: secrets.masker,
     hold: settings.approvals.hold,
     onSecret: (resource, value) => secrets.learn(`token of ${resource}`, value),
@@ -278,17 +283,38 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
 
   const pruning = setInterval(() => prune().catch((thrown: unknown) => report(Failure.from(thrown))), 3_600_000)
 
+  const atTheDoor = (credential: string): Promise<SessionId> =>
+    authenticate(credential).catch((thrown: unknown) => {
+      if (Failure.from(thrown).code === 'unauthenticated') doors.turnedAway('agents')
+      throw thrown
+    })
+  const proxy =
+    addresses.proxy === undefined
+      ? undefined
+      : await startProxy({
+          ...addresses.proxy,
+          authenticate: atTheDoor,
+          gateway: web,
+          guard,
+          sessions,
+          audit,
+          clock,
+          authority: openAuthority({
+            keyFile: path.join(state, 'ca.key'),
+            certificateFile: path.join(state, 'ca.pem'),
+            clock,
+          }),
+          resources: toProxied(configured, apis),
+          hold: settings.approvals.hold,
+          report: (thrown) => report(Failure.from(thrown)),
+        })
   const oauth = createOAuth({ authenticate, sessions, tokens, audit, clock, url: () => agents.url })
   const agents = await listenForAgents({
     ...addresses.agents,
     hosts: addresses.hosts,
     origins: addresses.origins,
     ...(addresses.url === undefined ? {} : { url: addresses.url }),
-    authenticate: (credential) =>
-      authenticate(credential).catch((thrown: unknown) => {
-        if (Failure.from(thrown).code === 'unauthenticated') doors.turnedAway('agents')
-        throw thrown
-      }),
+    authenticate: atTheDoor,
     guarded: { '/mcp': (request, response, session) => mcp.handle(request, response, session), ...api.guarded },
     below: { '/api/': (request, response, session) => web.handle(request, response, session) },
     open: {
@@ -313,7 +339,8 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       const next = await read(file, env, secrets)
       unused = next.reader
       const loaded = compile(next)
-      const takeOver = web.prepare(await toApis(next, pinned))
+      const nextApis = await toApis(next, pinned)
+      const takeOver = [web.prepare(nextApis), proxy?.prepare(toProxied(next, nextApis))]
       const { digest } = next.loaded
       const changed = digest !== configured.loaded.digest
       const weaker = weakened(configured, next)
@@ -334,7 +361,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       loadedAt = at
       policies.swap(loaded)
       api.reload(toFunctions(next))
-      takeOver()
+      for (const take of takeOver) take?.()
       if (changed) await approvals.void({ policyOtherThan: digest }, 'the policy changed')
       await Promise.all([adopted, mcp.reload(toResources(next))])
       policies.swap(compile(next, broken))
@@ -388,6 +415,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       startedAt,
       agents: { url: agents.url },
       people: { url: people.url },
+      ...(proxy === undefined ? {} : { proxy: { url: proxy.url } }),
       policy: { digest: configured.loaded.digest, file, loadedAt, warnings: warningsOf(configured) },
       audit: { ...audit.health(), name: audit.name },
       sessions: sessions.live().length,
@@ -413,7 +441,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     const closed = once(peopleServer, 'close')
     peopleServer.close()
     peopleServer.closeAllConnections()
-    await Promise.all([agents.close(), closed])
+    await Promise.all([agents.close(), proxy?.close(), closed])
     await api.close()
     await Promise.all([mcp.close(), web.close()])
     await secrets.close()
@@ -567,6 +595,16 @@ async function toApis(
     apis.push(apiOf(alias, resource, documented))
   }
   return apis
+}
+
+/** What the proxy leads to: the same APIs, and the hosts that pass unopened. */
+function toProxied({ resources }: Pick<Configured, 'resources'>, apis: readonly HttpResource[]): ProxyResources {
+  const tunnels = Object.entries(resources).flatMap(([alias, resource]) => {
+    if (!('tunnel' in resource)) return []
+    const { tunnel: hosts, trust, readers, ...rest } = resource
+    return [{ ...rest, alias, hosts, label: { trust, readers } }]
+  })
+  return { http: apis, tunnels }
 }
 
 function schemasIn({ resources }: Resolved, documents: Documents): ReadonlyMap<Permission, JsonObject> {

@@ -8,6 +8,7 @@ import {
   approvalsShow,
   approvalsWatch,
 } from './approvals.ts'
+import { caCommand } from './ca.ts'
 import { completion } from './completion.ts'
 import { explainCommand } from './explain.ts'
 import type { Io } from './io.ts'
@@ -93,6 +94,7 @@ export const commands: readonly Command[] = [
   toolsAccept,
   audit,
   mcpCommand,
+  caCommand,
   completion(() => commands),
 ]
 
@@ -113,5 +115,6 @@ export const groups: ReadonlyMap<string, string> = new Map([
   ['tools', 'Policy'],
   ['audit', 'Audit log'],
   ['mcp', 'For agents'],
+  ['ca', 'For agents'],
   ['completion', 'Setting up'],
 ])

@@ -53,12 +53,17 @@ function stateOf(file: string): string {
   }
 }
 
-function announce({ agents, people, policy, audit }: Status, state: string, io: Io): void {
+function announce({ agents, people, proxy, policy, audit }: Status, state: string, io: Io): void {
   const dim = (text: string): string => paint(io, 'dim', text)
   io.out(
     [
       paint(io, 'bold', 'Sallyport is up.'),
       `  agents    ${paint(io, 'cyan', `${agents.url.replace(/\/$/, '')}/mcp`)}  ${dim('MCP; each with a token or key of its own')}`,
+      ...(proxy === undefined
+        ? []
+        : [
+            `  proxy     ${paint(io, 'cyan', proxy.url)}  ${dim('HTTPS_PROXY of agents; they trust what `sallyport ca` shows')}`,
+          ]),
       `  people    ${paint(io, 'cyan', people.url)}`,
       `  policy    ${safe(policy.file)}  ${dim(policy.digest.slice(0, 12))}`,
       `  audit     ${audit.state === 'ok' ? 'ok' : paint(io, 'red', `${audit.state}: ${safe(audit.reason ?? '')}`)}, ${audit.size} events`,

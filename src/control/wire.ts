@@ -19,6 +19,8 @@ export interface Status {
   readonly startedAt: number
   readonly agents: { readonly url: string }
   readonly people: { readonly url: string }
+  /** Where there is one. */
+  readonly proxy?: { readonly url: string }
   readonly policy: {
     readonly digest: string
     readonly file: string
