@@ -16,7 +16,8 @@ import { createRoom } from './body.ts'
 import { createCredentials } from './credential.ts'
 import { createEgress } from './egress.ts'
 import type { EgressPorts } from './egress.ts'
-import { answerHeaders, checkHeaders } from './headers.ts'
+import { answerHeaders, checkHeaders, headerOf } from './headers.ts'
+import type { RawHeaders } from './headers.ts'
 import { placeOf } from './host.ts'
 import type { Bounds, Place } from './host.ts'
 import { compileOperation, createRoutes } from './operation.ts'
@@ -131,6 +132,8 @@ const mostRoom = 256 * 1024 * 1024
 const retireAfter = 60_000
 /** Bytes of a text that the record shows. */
 const mostKept = 16 * 1024
+/** Bytes of an answer that is sent in one piece. */
+const mostHeld = 64 * 1024
 /** Bytes of an answer that a tool returns. */
 const mostOfTool = 1_000_000
 
@@ -328,29 +331,43 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   ): Promise<Performed<() => void>> {
     const { status, headers, type } = incoming
     if (status === 407) throw new Failure('unavailable', 'the upstream asks for a proxy’s credential')
-    res.writeHead(status, {
-      ...answerHeaders(headers, base, own, mask.text),
-      ...(type === 'text/event-stream' ? { 'x-accel-buffering': 'no' } : {}),
-    })
-    res.flushHeaders()
+    const shownHeaders = answerHeaders(headers, base, own, mask.text)
+    const begin = (length?: number): void => {
+      const size = length === undefined ? {} : { 'content-length': String(length) }
+      const stream = type === 'text/event-stream' ? { 'x-accel-buffering': 'no' } : {}
+      res.writeHead(status, { ...shownHeaders, ...stream, ...size })
+    }
     const masked = mask.stream()
     const hash = createHash('sha256')
     const kept = keeper(type)
     let bytes = 0
+    // An answer that says how long it is comes at once: what is short goes out in one piece.
+    let held: Uint8Array | undefined
+    const isShort = headerOf(headers, 'content-encoding') === undefined && lengthOf(headers) <= mostHeld
+    if (!isShort) {
+      begin()
+      res.flushHeaders()
+    }
     for await (const chunk of incoming.body) {
       bytes += chunk.length
       passed(chunk.length)
       hash.update(chunk)
       const shown = masked.push(chunk)
       kept.take(shown)
-      if (shown.length > 0 && !res.write(shown)) await drained(res, signal)
+      if (shown.length === 0) continue
+      if (isShort) held = held === undefined ? shown : Buffer.concat([held, shown])
+      else if (!res.write(shown)) await drained(res, signal)
     }
-    const rest = masked.end()
-    kept.take(rest)
+    const last = masked.end()
+    kept.take(last)
+    const rest = held === undefined ? last : Buffer.concat([held, last])
     if (signal.aborted || res.destroyed) throw new Failure('cancelled', 'the client left')
     const out = sent()
     return {
-      value: () => void res.end(req.method === 'HEAD' ? undefined : rest),
+      value() {
+        if (isShort) begin(hasBody(req.method, status) ? rest.length : undefined)
+        res.end(req.method === 'HEAD' ? undefined : rest)
+      },
       record: {
         status,
         ...(type === '' ? {} : { type }),
@@ -484,6 +501,15 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   }
 }
 
+/** How long an answer says that it is; without end where it does not. */
+function lengthOf(headers: RawHeaders): number {
+  const given = headerOf(headers, 'content-length')
+  return given !== undefined && /^\d{1,12}$/.test(given) ? Number(given) : Number.POSITIVE_INFINITY
+}
+
+const hasBody = (method: string | undefined, status: number): boolean =>
+  method !== 'HEAD' && status !== 204 && status !== 304
+
 /** The time of an operation is over. */
 class TooLate extends Failure {}
 
@@ -494,15 +520,15 @@ async function inTime<T>(
   work: (within: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const within = new AbortController()
-  const late = new TooLate('unavailable', `the upstream took longer than ${milliseconds / 1_000} s`)
-  const timer = setTimeout(() => within.abort(late), milliseconds)
+  const late = (): TooLate => new TooLate('unavailable', `the upstream took longer than ${milliseconds / 1_000} s`)
+  const timer = setTimeout(() => within.abort(late()), milliseconds)
   const cut = (): void => within.abort(signal.reason)
   if (signal.aborted) cut()
   else signal.addEventListener('abort', cut, { once: true })
   try {
     return await work(within.signal)
   } catch (thrown) {
-    if (within.signal.reason === late) throw late
+    if (within.signal.reason instanceof TooLate) throw within.signal.reason
     if (thrown instanceof Failure) throw thrown
     throw fromUpstream(thrown)
   } finally {
