@@ -102,6 +102,7 @@ const limitForms: Readonly<Record<Measure, readonly [example: string, what: stri
   tokens: ['200000/session', 'Tokens of models, as far as a model says how many it used.'],
   spend: ['5 USD/day', 'Money spent on models.'],
   bytes: ['10 MB/session', 'Bytes of results.'],
+  sent: ['1 MB/session', 'Bytes that go out: bodies of HTTP requests, and what goes through tunnels.'],
   concurrent: ['4', 'Calls at one moment.'],
   repeats: ['20/min', 'The same call with the same arguments, by one session: ends loops.'],
 }
@@ -132,6 +133,7 @@ const limitShape = (refuse?: (limit: Limit) => string | undefined) => ({
   tokens: limitOf('tokens', refuse).optional(),
   spend: limitOf('spend', refuse).optional(),
   bytes: limitOf('bytes', refuse).optional(),
+  sent: limitOf('sent', refuse).optional(),
   concurrent: limitOf('concurrent', refuse).optional(),
 })
 

@@ -12,6 +12,7 @@ test.each([
   ['spend', '5 USD/day', 5_000_000, 86_400_000],
   ['spend', '0.25 USD/session', 250_000, 'session'],
   ['bytes', '10 MB/session', 10_000_000, 'session'],
+  ['sent', '64 kB/min', 64_000, 60_000],
   ['concurrent', '4', 4, 'once'],
   ['repeats', '20/min', 20, 60_000],
 ] as const)('%s: %s is read', (measure, text, amount, per) => {

@@ -1,7 +1,7 @@
 import { Failure } from './failure.ts'
 
-/** What a limit counts. `spend` is in millionths of a US dollar, `bytes` in bytes of results. */
-export type Measure = 'calls' | 'repeats' | 'concurrent' | 'tokens' | 'spend' | 'bytes'
+/** What a limit counts. `spend` is in millionths of a US dollar, `bytes` in bytes of results, `sent` in bytes that go out. */
+export type Measure = 'calls' | 'repeats' | 'concurrent' | 'tokens' | 'spend' | 'bytes' | 'sent'
 
 /** So much of a measure, in a window, for a whole session, or at once. */
 export interface Limit {
@@ -72,13 +72,15 @@ const windows: ReadonlyMap<string, number> = new Map([
   ['day', 86_400_000],
 ])
 
+const sizes = { B: 1, kB: 1_000, MB: 1_000_000, GB: 1_000_000_000 }
 const units: Readonly<Record<Measure, Readonly<Record<string, number>>>> = {
   calls: { '': 1 },
   repeats: { '': 1 },
   concurrent: { '': 1 },
   tokens: { '': 1, k: 1_000 },
   spend: { USD: 1_000_000 },
-  bytes: { B: 1, kB: 1_000, MB: 1_000_000, GB: 1_000_000_000 },
+  bytes: sizes,
+  sent: sizes,
 }
 
 const form: Readonly<Record<Measure, string>> = {
@@ -88,6 +90,7 @@ const form: Readonly<Record<Measure, string>> = {
   tokens: '`200000/session` or `500 k/day`',
   spend: '`5 USD/day`',
   bytes: '`10 MB/session`',
+  sent: '`1 MB/session`',
 }
 
 /** Reads a limit such as `100/min`, `5 USD/day`, `10 MB/session`. Fails with `invalid`, saying what form was expected. */

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { action, atOnce, counted, createWorld, nobodyLeaves, readPolicy } from '../../test/support/world.ts'
 import { Failure } from '../core/failure.ts'
 import type { Person } from '../core/identity.ts'
-import type { Performed } from './guard.ts'
+import type { Perform, Performed } from './guard.ts'
 
 const policy = `
 facts: { customer_id: int }
@@ -45,7 +45,7 @@ const run = <T>(
   world: Awaited<ReturnType<typeof responding>>,
   permission: string,
   args: object,
-  perform: (signal: AbortSignal) => Promise<Performed<T>>,
+  perform: Perform<T>,
   effect: 'read' | 'write' | 'destroy' = 'read',
   hold = atOnce,
 ) => world.guard.run(action(world.session, permission, args as never, { effect }), perform, hold, nobodyLeaves)
@@ -477,6 +477,22 @@ test('an observed agent is refused nothing by a limit either, whatever else woul
   )
   for (let call = 0; call < 3; call++)
     expect(await run(world, 'desk:drop', { call }, counted().perform)).toMatchObject({ kind: 'done' })
+})
+
+test('what goes out is counted against `sent`, also where it failed, and said', async () => {
+  const world = await responding(policy.replace('limits: { calls: 5/min }', 'limits: { sent: 1 kB/session }'))
+  const send = (call: number, sent: number, fails: boolean) =>
+    run(world, 'desk:read_ticket', { customer_id: 42, call }, async (_signal, passed) => {
+      passed(0, sent)
+      if (fails) throw new Failure('unavailable', 'it broke off')
+      return { value: call, record: {}, bytes: 5_000, sent, checks: { ran: [] } }
+    })
+  await expect(send(1, 600, true)).rejects.toMatchObject({ code: 'unavailable' })
+  expect(world.audit.of('action.failed')).toMatchObject([{ sent: 600 }])
+  expect(world.audit.of('action.failed')[0]).not.toHaveProperty('bytes')
+  expect(await send(2, 399, false)).toMatchObject({ kind: 'done' })
+  expect(await send(3, 1, false)).toMatchObject({ kind: 'done' })
+  expect(await send(4, 1, false)).toMatchObject({ kind: 'refused', refusal: { code: 'limited' } })
 })
 
 test('a result that has no digest is recorded all the same, and the record says so', async () => {

@@ -39,10 +39,14 @@ export interface Performed<T> {
 }
 
 /**
- * Does it. A result that is handed on while it comes tells `passed` how many bytes of it were: they count against
- * limits also where the rest never comes.
+ * Does it. A result that is handed on while it comes tells `passed` how many bytes of it were, and how many went out:
+ * they count against limits also where the rest never comes.
  */
-export type Perform<T> = (signal: AbortSignal, passed: (bytes: number) => void, permit: Permit) => Promise<Performed<T>>
+export type Perform<T> = (
+  signal: AbortSignal,
+  passed: (bytes: number, sent?: number) => void,
+  permit: Permit,
+) => Promise<Performed<T>>
 
 /** The decision that let something happen. */
 export interface Permit {
@@ -296,21 +300,28 @@ export function createGuard(ports: GuardPorts): Guard {
 
     let performed: Performed<T>
     let begun = false
-    let passed = 0
+    const passed = { bytes: 0, sent: 0 }
     try {
       // What is read marks the session before any of it can reach the agent: progress and errors come before the end.
       await sessions.mark(action.session, action.label)
       performed = await uncut((signal) => {
         begun = true
-        return perform(signal, (bytes) => void (passed += bytes), { event, because: decision.because })
+        const count = (bytes: number, sent = 0): void => {
+          passed.bytes += bytes
+          passed.sent += sent
+        }
+        return perform(signal, count, { event, because: decision.because })
       }, cut)
     } catch (thrown) {
       const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
-      const size: JsonObject = passed === 0 ? {} : { bytes: passed }
-      if (passed > 0)
-        counters.add(
-          limits.flatMap((applied) => (applied.limit.measure === 'bytes' ? [{ applied, cost: passed }] : [])),
-        )
+      const size: JsonObject = Object.fromEntries(Object.entries(passed).filter(([, bytes]) => bytes > 0))
+      counters.add(
+        limits.flatMap((applied) => {
+          const { measure } = applied.limit
+          const cost = measure === 'bytes' || measure === 'sent' ? passed[measure] : 0
+          return cost === 0 ? [] : [{ applied, cost }]
+        }),
+      )
       await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun, ...size })
       throw failure
     }
@@ -318,14 +329,8 @@ export function createGuard(ports: GuardPorts): Guard {
     counters.add(
       limits.flatMap((applied) => {
         const { measure } = applied.limit
-        const cost =
-          measure === 'bytes'
-            ? performed.bytes
-            : measure === 'tokens'
-              ? performed.tokens
-              : measure === 'spend'
-                ? performed.spend
-                : 0
+        const { bytes, sent, tokens, spend } = performed
+        const cost = { bytes, sent, tokens, spend, calls: 0, repeats: 0, concurrent: 0 }[measure]
         return cost === undefined || cost === 0 ? [] : [{ applied, cost }]
       }),
     )

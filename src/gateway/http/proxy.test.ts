@@ -63,7 +63,7 @@ agents:
   boss: { may: ["desk:remove", "vault:connect", "secret:see"] }
 `
 
-async function open(options: Partial<ProxyOptions> = {}) {
+async function open(options: Partial<ProxyOptions> = {}, policy = yaml) {
   const looked: string[] = []
   const dialled: string[] = []
   const api = await startNamedServer((req, res) => {
@@ -73,7 +73,7 @@ async function open(options: Partial<ProxyOptions> = {}) {
       .end(JSON.stringify({ url: req.url, host: req.headers.host, credential: req.headers.authorization }))
   })
   closing.push(api.close)
-  const world = await startTestProxy(yaml, api.egress(looked, dialled), options, { DESK: key })
+  const world = await startTestProxy(policy, api.egress(looked, dialled), options, { DESK: key })
   closing.push(world.close)
   const worker = await world.session('worker')
   const auth = { 'Proxy-Authorization': basic(worker.token) }
@@ -508,6 +508,25 @@ describe('hosts that pass unopened', () => {
     await wire.end()
     await until('it is recorded', () => audit.of('action.failed').length === 1)
     expect(audit.of('action.failed')[0]).toMatchObject({ code: 'too_large' })
+  })
+
+  test('what goes out through tunnels and requests counts against `sent`', async () => {
+    const { connect, inside, audit } = await open(
+      {},
+      yaml.replace('limits: { repeats: unlimited }', 'limits: { sent: 1 kB/session }'),
+    )
+    const stream = await secure(await connect('files.desk.example:443'), {
+      servername: 'files.desk.example',
+      rejectUnauthorized: false,
+    })
+    const wire = new Wire(stream)
+    wire.send(`GET /${'x'.repeat(2_000)} HTTP/1.1\r\nHost: files.desk.example\r\nConnection: close\r\n\r\n`)
+    await wire.end()
+    await until('the outcome is recorded', () => audit.of('action.done').length === 1)
+    const within = await inside()
+    expect(await within.send(get('/v1/tickets/7')).until(/}}/)).toMatch(/^HTTP\/1\.1 429 /)
+    within.socket.destroy()
+    expect((await connect('files.desk.example:443')).head).toMatch(/^HTTP\/1\.1 429 /)
   })
 
   test('promise 2: the end of a session cuts tunnels and opened connections at once', async () => {

@@ -289,6 +289,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       return inTime(operation.response.time, signal, async (within) => {
         const incoming = await send(outgoing, operation.response, at.ports, within)
         return pass(incoming, request, at, passed, sent, within)
+      }).catch((thrown: unknown) => {
+        // What went out, went out. Of what may not be sent, nothing did.
+        if (Failure.from(thrown).code !== 'forbidden') passed(0, sent().bytes)
+        throw thrown
       })
     }
     const outcome = await guard.run(action, run, { most: holdOf(req) }, left)

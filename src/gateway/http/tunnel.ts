@@ -115,7 +115,7 @@ export async function passBetween(
   upstream: Socket,
   { size, time }: Pick<Tunnel, 'size' | 'time'>,
   signal: AbortSignal,
-  passed: (bytes: number) => void,
+  passed: (bytes: number, sent?: number) => void,
 ): Promise<Passed> {
   const within = new AbortController()
   const cut = (): void => within.abort(cutBy(signal))
@@ -127,7 +127,7 @@ export async function passBetween(
   if (signal.aborted) cut()
   signal.addEventListener('abort', cut, { once: true })
   client.setTimeout(idle, forgotten)
-  const [out, back] = [counter(size), counter(size, passed)]
+  const [out, back] = [counter(size, (bytes) => passed(0, bytes)), counter(size, passed)]
   try {
     const options = { signal: within.signal }
     await Promise.all([
@@ -150,7 +150,7 @@ export async function passBetween(
 
 function counter(
   most: number,
-  count: (bytes: number) => void = () => {},
+  count: (bytes: number) => void,
 ): { readonly stream: Transform; readonly bytes: () => number } {
   let bytes = 0
   const stream = new Transform({
