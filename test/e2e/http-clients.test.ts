@@ -5,6 +5,7 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { Agent, request } from 'undici'
+import { sha256 } from '../../src/guard/digest.ts'
 import { json, startApi } from '../support/http.ts'
 import type { TestApi } from '../support/http.ts'
 import { newFolder, removeFolders, startSallyport } from '../support/sallyport.ts'
@@ -229,7 +230,7 @@ def show(s, b): print(s, b.decode())`),
   },
 ]
 
-const digest = (bytes: Uint8Array): string => execFileSync('sha256sum', { input: bytes }).toString().split(' ')[0]!
+const digest = (bytes: Uint8Array): string => sha256(bytes)
 
 interface Got {
   readonly status: number
