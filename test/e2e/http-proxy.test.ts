@@ -336,7 +336,7 @@ const python = async (open: string, more: Readonly<Record<string, string>>): Pro
 
 describe('promise 4: programs that are told of a proxy see the API’s own answers, and never its key', () => {
   for (const { name, isThere, go } of clients)
-    test.skipIf(!isThere)(`${name}`, async () => {
+    test.skipIf(!isThere)(`with ${name}`, async () => {
       const seen = server.asked.length
       const text = await go()
       expect(text).toMatch(/200 [^]*"method":"GET","url":"\/v1\/tickets\/7","body":""/)
