@@ -1,18 +1,25 @@
 // What an HTTP request costs through the gateway, with every decision durable before the act, beside the same request
-// made directly: same client, same API, same run, taking turns. A JSON POST of 2 KB, a stream of 200 events, a download
-// of 10 MB. `node bench/http-proxy.ts [--rounds 5] [--ms 1500]`
+// made directly: same client, same API, same run, taking turns. By base URL; through the proxy as plain HTTP; with TLS that
+// the proxy opens (beside TLS straight to the API), and with TLS that it passes on. A JSON POST of 2 KB, a stream of 200
+// events, a download of 10 MB. Connections are kept. `node bench/http-proxy.ts [--rounds 5] [--ms 1500]`
 import fs from 'node:fs'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer as createTlsServer } from 'node:https'
+import type { RequestListener } from 'node:http'
+import type { AddressInfo, Server } from 'node:net'
 import path from 'node:path'
-import { Pool } from 'undici'
+import { Pool, ProxyAgent } from 'undici'
 import type { StartedSession, Status } from '../src/control/wire.ts'
+import { openAuthority } from '../src/gateway/http/certificates.ts'
 import type { Usage } from './gateway.ts'
 import { answerQuestions, flag, inFolder, machine, median, startPart, syncsPerSecond } from './parts.ts'
 
 interface Load {
   readonly base: string
-  readonly token: string | undefined
+  readonly token?: string
+  readonly proxy?: { readonly uri: string; readonly token: string }
+  /** A certificate to trust, PEM. */
+  readonly ca?: string
   readonly kind: keyof typeof kinds
   readonly inFlight: number
   readonly milliseconds: number
@@ -43,7 +50,7 @@ else await measureAll()
 async function serve(): Promise<void> {
   const big = Buffer.alloc(kinds['download, 10 MB'].bytes, 'a')
   const answer = Buffer.from(JSON.stringify({ ok: true, text }))
-  const server = createServer((req, res) => {
+  const answerAll: RequestListener = (req, res) => {
     req.resume()
     req.once('end', () => {
       if (req.url === '/v1/json')
@@ -63,17 +70,39 @@ async function serve(): Promise<void> {
       }
       next()
     })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  }
+  const [folder = ''] = process.argv.slice(3)
+  const certificateFile = path.join(folder, 'api.pem')
+  const { credentialFor } = openAuthority({ keyFile: path.join(folder, 'api.key'), certificateFile, clock: Date.now })
+  const plain = createServer(answerAll)
+  const [opened, passed] = [0, 1].map(() => createTlsServer(credentialFor('127.0.0.1'), answerAll))
+  const at = (server: Server): string => `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const all = [plain, opened!, passed!]
+  await Promise.all(all.map((server) => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))))
   answerQuestions(
-    () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async () => server.closeAllConnections(),
+    (): Served => ({ plain: at(plain), opened: at(opened!), passed: at(passed!), certificateFile }),
+    async () => {
+      for (const server of all) server.closeAllConnections()
+    },
   )
 }
 
-async function measureLoad({ base, token, kind, inFlight, milliseconds }: Load): Promise<Measured> {
+/** Where the API is: the same three times, for what the gateway is to do with it. */
+interface Served {
+  readonly plain: string
+  readonly opened: string
+  readonly passed: string
+  readonly certificateFile: string
+}
+
+async function measureLoad({ base, token, proxy, ca, kind, inFlight, milliseconds }: Load): Promise<Measured> {
   const url = new URL(base)
-  const pool = new Pool(url.origin, { connections: inFlight, pipelining: 1 })
+  const bounds = { connections: inFlight, pipelining: 1 }
+  const tls = ca === undefined ? {} : { ca }
+  const pool =
+    proxy === undefined
+      ? new Pool(url.origin, { ...bounds, connect: tls })
+      : new ProxyAgent({ uri: proxy.uri, token: proxy.token, requestTls: tls, ...bounds })
   const { method, path: at, body, bytes: least } = kinds[kind]
   const headers = {
     'content-type': 'application/json',
@@ -86,6 +115,7 @@ async function measureLoad({ base, token, kind, inFlight, milliseconds }: Load):
     while (performance.now() - began < milliseconds || times.length < inFlight) {
       const start = performance.now()
       const answer = await pool.request({
+        origin: url.origin,
         method,
         path: url.pathname.replace(/\/$/, '') + at,
         headers,
@@ -111,8 +141,11 @@ async function measureAll(): Promise<void> {
   const rounds = flag('rounds', 5)
   const milliseconds = flag('ms', 1_500)
   await inFolder(async (folder) => {
-    const api = startPart('http-proxy.ts', ['api'])
-    const direct = await api.ask<string>({})
+    const api = startPart('http-proxy.ts', ['api', folder])
+    const served = await api.ask<Served>({})
+    // The gateway checks certificates of APIs as everywhere: this one is of a machine's own authority.
+    process.env['NODE_EXTRA_CA_CERTS'] = served.certificateFile
+    const direct = `http://${served.plain}`
     const file = path.join(folder, 'sallyport.yaml')
     const state = path.join(folder, 'state')
     const object = {
@@ -120,27 +153,30 @@ async function measureAll(): Promise<void> {
       properties: { amount: { type: 'integer' }, text: { type: 'string', maxLength: 4_000 } },
       required: ['amount'],
     }
+    const credential = { bearer: '${env:DESK_KEY}' }
+    const operations = {
+      json: { request: 'POST /v1/json', effect: 'write', body: object },
+      events: { request: 'GET /v1/events', effect: 'read', response: { types: ['text/event-stream'] } },
+      big: { request: 'GET /v1/big', effect: 'read', response: { types: ['application/octet-stream'], size: '20 MB' } },
+    }
     const settings = {
-      listen: { agents: '127.0.0.1:0', people: '127.0.0.1:0' },
+      listen: { agents: '127.0.0.1:0', people: '127.0.0.1:0', proxy: '127.0.0.1:0' },
       state,
       resources: {
-        desk: {
-          http: direct,
-          credential: { bearer: '${env:DESK_KEY}' },
-          operations: {
-            json: { request: 'POST /v1/json', effect: 'write', body: object },
-            events: { request: 'GET /v1/events', effect: 'read', response: { types: ['text/event-stream'] } },
-            big: {
-              request: 'GET /v1/big',
-              effect: 'read',
-              response: { types: ['application/octet-stream'], size: '20 MB' },
-            },
-          },
-        },
+        desk: { http: direct, credential, operations },
+        tls: { http: `https://${served.opened}`, credential, operations },
+        out: { tunnel: [served.passed], size: '100 GB' },
       },
       agents: {
         agent: {
-          may: ['desk:events', 'desk:big', { do: 'desk:json', when: 'args.amount <= 5000' }],
+          may: [
+            ...['desk', 'tls'].flatMap((api) => [
+              `${api}:events`,
+              `${api}:big`,
+              { do: `${api}:json`, when: 'args.amount <= 5000' },
+            ]),
+            { do: 'out:connect', ask: 'never' },
+          ],
           limits: { calls: ['100000000/min', '100000000/session'], repeats: 'unlimited' },
         },
       },
@@ -148,7 +184,7 @@ async function measureAll(): Promise<void> {
     fs.writeFileSync(file, JSON.stringify(settings))
     process.env['DESK_KEY'] = 'sk-bench-0123456789abcdef'
     const gateway = startPart('gateway.ts', [file], ['--expose-gc'])
-    const { agents, people } = await gateway.ask<Status>({ what: 'status' })
+    const { agents, people, proxy: listening } = await gateway.ask<Status>({ what: 'status' })
     const key = fs.readFileSync(path.join(state, 'admin.key'), 'utf8').trim()
     const started = await fetch(`${people.url}/v1/sessions`, {
       method: 'POST',
@@ -159,14 +195,28 @@ async function measureAll(): Promise<void> {
     const client = startPart('http-proxy.ts', ['client'])
     const usage = (what: 'usage' | 'collected'): Promise<Usage> => gateway.ask<Usage>({ what })
 
+    const proxy = { uri: listening!.url, token: `Basic ${Buffer.from(`agent:${token}`).toString('base64')}` }
+    const [ca, apiCa] = [path.join(state, 'ca.pem'), served.certificateFile].map((each) =>
+      fs.readFileSync(each, 'utf8'),
+    )
+    const plainly = { base: direct }
+    const encrypted = { base: `https://${served.opened}`, ca: apiCa }
+    const styles = [
+      { style: 'base URL', direct: plainly, through: { base: `${agents.url}/api/desk`, token } },
+      { style: 'proxy, plain', direct: plainly, through: { base: direct, proxy } },
+      { style: 'proxy, opened', direct: encrypted, through: { base: encrypted.base, proxy, ca } },
+      { style: 'proxy, tunnel', direct: encrypted, through: { base: `https://${served.passed}`, proxy, ca: apiCa } },
+    ] as const
+
     const rows: object[] = []
     const syncs: number[] = []
     const before = await usage('collected')
     let peak = 0
     for (const kind of Object.keys(kinds) as (keyof typeof kinds)[])
-      for (const inFlight of [1, 32]) {
+      for (const [inFlight, { style, ...ways }] of [1, 32].flatMap((each) =>
+        styles.map((one) => [each, one] as const),
+      )) {
         const load = { kind, inFlight }
-        const ways = { direct: { base: direct, token: undefined }, through: { base: `${agents.url}/api/desk`, token } }
         const all: Record<keyof typeof ways, Measured[]> = { direct: [], through: [] }
         const cpu: number[] = []
         for (const way of ['direct', 'through'] as const) await client.ask({ ...load, ...ways[way], milliseconds: 500 })
@@ -185,6 +235,7 @@ async function measureAll(): Promise<void> {
           median(all.through.map((each, at) => pick(each) - pick(all.direct[at]!))).toFixed(2)
         rows.push({
           what: kind,
+          style,
           'in flight': inFlight,
           'direct/s': Math.round(of('direct', ({ requests, seconds }) => requests / seconds)),
           'through/s': Math.round(of('through', ({ requests, seconds }) => requests / seconds)),
