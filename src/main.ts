@@ -1,54 +1,29 @@
-import { createPrivateKey, generateKeyPairSync, hash } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
 import fs from 'node:fs'
 import { once } from 'node:events'
 import http from 'node:http'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { createLocalJWKSet, createRemoteJWKSet } from 'jose'
-import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose'
-import { apiOf } from './config/api.ts'
-import type { DocumentedApi } from './config/api.ts'
 import { compileEntries, compilePolicy } from './config/compile.ts'
 import type { CompileOptions } from './config/compile.ts'
-import { loadSettings, problemInWords } from './config/load.ts'
-import type { LoadedSettings } from './config/load.ts'
-import { readDocuments } from './config/openapi.ts'
-import type { Documents } from './config/openapi.ts'
-import { readEarly, resolveReferences } from './config/resolve.ts'
-import type { EarlyReference } from './config/reference.ts'
-import type { Resolved } from './config/resolve.ts'
-import { isLoopback } from './config/schema.ts'
-import type { Address, Settings } from './config/schema.ts'
-import type { Secret } from './config/secret.ts'
-import type { VaultSettings } from './config/vault.ts'
+import { problemInWords } from './config/load.ts'
 import { createControl } from './control/server.ts'
 import type { Reloaded, Status } from './control/wire.ts'
 import { actorOf } from './core/approval.ts'
 import { Failure } from './core/failure.ts'
 import { callerName } from './core/identity.ts'
 import type { Caller } from './core/identity.ts'
-import type { JsonObject } from './core/json.ts'
-import type { Label } from './core/label.ts'
 import type { SessionId } from './core/session.ts'
-import type { Permission } from './core/permission.ts'
-import type { Mode } from './core/policy.ts'
 import { printable } from './core/printable.ts'
-import type { FunctionResource } from './gateway/api/functions.ts'
 import { createDecisionApi } from './gateway/api/server.ts'
 import { listenForAgents } from './gateway/listener.ts'
 import { killOrphans } from './gateway/mcp/processes.ts'
-import type { HttpResource } from './gateway/http/resource.ts'
 import { openAuthority } from './gateway/http/certificates.ts'
 import { startProxy } from './gateway/http/proxy.ts'
-import type { ProxyResources } from './gateway/http/proxy.ts'
 import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
-import type { McpResource } from './gateway/mcp/resource.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
 import { createApprovals } from './guard/approvals.ts'
 import { createAuthenticate } from './guard/authenticate.ts'
-import type { TrustedIssuer } from './guard/authenticate.ts'
 import { createClock } from './guard/clock.ts'
 import type { TimeSource } from './guard/clock.ts'
 import { compileCondition } from './guard/condition.ts'
@@ -57,11 +32,9 @@ import { createDoors } from './guard/doors.ts'
 import { createGuard } from './guard/guard.ts'
 import { createKeys } from './guard/keys.ts'
 import { createPinned } from './guard/pins.ts'
-import type { Pinned } from './guard/pins.ts'
 import { createPolicies } from './guard/policies.ts'
-import type { Kv2Options } from './guard/secret-sources/kv2.ts'
 import { createSecrets } from './guard/secrets.ts'
-import type { Reader, Secrets } from './guard/secrets.ts'
+import type { Reader } from './guard/secrets.ts'
 import type { LoadedPolicy } from './guard/policies.ts'
 import { createSessions } from './guard/sessions.ts'
 import { createTokens } from './guard/tokens.ts'
@@ -70,6 +43,10 @@ import { createVault } from './guard/vault.ts'
 import { openAuditLog } from './stores/audit/log.ts'
 import { masterKeys } from './stores/masterkeys.ts'
 import { openStores } from './stores/sqlite/stores.ts'
+import { callerOf, readConfigured, readText, warningsOf, weakened } from './start/configured.ts'
+import type { Configured } from './start/configured.ts'
+import { hostsOf, listen, listenerSettings, privateFolder, tokenKeys } from './start/machine.ts'
+import { toApis, toFunctions, toProxied, toResources } from './start/resources.ts'
 
 export interface StartOptions {
   /** Path of `sallyport.yaml`. */
@@ -123,7 +100,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   const vault = await createVault({ store: stores.secrets, keys: master, audit, uses, clock, report })
   const secrets = createSecrets({ vault, uses, clock })
   mask = (text) => secrets.masker.text(text)
-  let configured = await read(file, env, secrets).catch(async (thrown: unknown) => {
+  let configured = await readConfigured(file, env, secrets).catch(async (thrown: unknown) => {
     await Promise.all([secrets.close(), audit.close(), stores.close()])
     throw thrown
   })
@@ -131,12 +108,12 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   for (const warning of configured.warnings) say(`warning: ${problemInWords(warning)}`)
 
   // The guard ---------------------------------------------------------------------------------------------------------
-  let argumentsOf: CompileOptions['argumentsOf']
+  let argumentsOf: NonNullable<CompileOptions['argumentsOf']> = () => undefined
   const compile = (given: Configured, onBroken?: (id: string, message: string) => void): LoadedPolicy => {
     const { loaded } = given
     const options: CompileOptions = {
       compileCondition,
-      argumentsOf: (permission) => given.schemas.get(permission) ?? argumentsOf?.(permission),
+      argumentsOf: (permission) => given.schemas.get(permission) ?? argumentsOf(permission),
       ...(onBroken === undefined ? {} : { onBroken }),
     }
     return {
@@ -150,7 +127,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   const approvals = createApprovals(stores.approvals, audit, clock)
   const counters = await createCounters(stores.counters, clock)
   sessions.onEnd((ids, because) => {
-    approvals.void({ sessions: new Set(ids) }, because).catch((thrown) => report(Failure.from(thrown)))
+    approvals.void({ sessions: new Set(ids) }, because).catch((thrown: unknown) => report(Failure.from(thrown)))
   })
   const guard = createGuard({
     sessions,
@@ -275,13 +252,15 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       counters.flush((id) => sessions.get(id) === undefined),
       uses.sweep(),
     ]
-    for (const each of all) each.catch((thrown) => report(Failure.from(thrown)))
+    for (const each of all) each.catch((thrown: unknown) => report(Failure.from(thrown)))
   }, beat)
   const refreshing = setInterval(() => {
     vault.refresh().catch((thrown: unknown) => report(Failure.from(thrown)))
   }, vaultBeat)
 
-  const pruning = setInterval(() => prune().catch((thrown: unknown) => report(Failure.from(thrown))), 3_600_000)
+  const pruning = setInterval(() => {
+    prune().catch((thrown: unknown) => report(Failure.from(thrown)))
+  }, 3_600_000)
 
   const atTheDoor = (credential: string): Promise<SessionId> =>
     authenticate(credential).catch((thrown: unknown) => {
@@ -336,7 +315,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     const at = clock()
     let unused: Reader | undefined
     try {
-      const next = await read(file, env, secrets)
+      const next = await readConfigured(file, env, secrets)
       unused = next.reader
       const loaded = compile(next)
       const nextApis = await toApis(next, pinned)
@@ -445,9 +424,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     await api.close()
     await Promise.all([mcp.close(), web.close()])
     await secrets.close()
-    await counters.flush(() => false).catch((thrown) => report(Failure.from(thrown)))
+    await counters.flush(() => false).catch((thrown: unknown) => report(Failure.from(thrown)))
     await uses.sweep(true).catch((thrown: unknown) => report(Failure.from(thrown)))
-    await audit.append({ type: 'gateway.stop', at: clock() }).done.catch((thrown) => report(Failure.from(thrown)))
+    await audit
+      .append({ type: 'gateway.stop', at: clock() })
+      .done.catch((thrown: unknown) => report(Failure.from(thrown)))
     await audit.close()
     await stores.close()
   }
@@ -455,289 +436,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
   return { status: () => status(), reload, close: () => (closing ??= close()) }
 }
 
-interface ReadText {
-  readonly text: string
-  readonly loaded: LoadedSettings
-}
-
-interface Configured extends ReadText, Resolved {
-  readonly issuers: readonly TrustedIssuer[]
-  readonly reader: Reader
-  /** What documents of APIs describe, by resource. */
-  readonly documents: Documents
-  /** JSON Schema of arguments that are known without asking anybody, by permission. */
-  readonly schemas: ReadonlyMap<Permission, JsonObject>
-}
-
-/** Reads the configuration itself. Fails with `invalid`, listing what is wrong. */
-async function readText(file: string): Promise<ReadText> {
-  const text = await fs.promises.readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new Failure('invalid', `${file} can't be read${codeOf(cause)}: \`sallyport init\` writes one to begin with`, {
-      cause,
-    })
-  })
-  return { text, loaded: loadSettings(text, { file }) }
-}
-
-const readFile = (file: string): Promise<string> => fs.promises.readFile(file, 'utf8')
-
-/** Reads the configuration with all that it refers to. Fails with `invalid`, listing what is wrong; then nothing changed. */
-async function read(file: string, env: NodeJS.ProcessEnv, secrets: Secrets): Promise<Configured> {
-  const given = await readText(file)
-  const { vault: server } = given.loaded.settings.secrets.sources
-  const options = server && (await vaultOptions(server, path.dirname(path.resolve(file)), env))
-  const reader = secrets.readerFor(options, JSON.stringify(server) ?? '')
-  try {
-    const resolved = await resolveReferences(given.loaded, { env, readFile, secrets: reader })
-    const issuers = await Promise.all(
-      Object.entries(given.loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
-    )
-    const documents = await readDocuments(given.loaded, readFile)
-    return { ...given, ...resolved, issuers, reader, documents, schemas: schemasIn(resolved, documents) }
-  } catch (thrown) {
-    await secrets.drop(reader)
-    throw thrown
-  }
-}
-
-/** How the server of `${vault:…}` is reached. Its credentials are read each time that they are needed. */
-async function vaultOptions(settings: VaultSettings, folder: string, env: NodeJS.ProcessEnv): Promise<Kv2Options> {
-  const { auth, ca, url, mount, namespace, cache, timeout } = settings
-  return {
-    url,
-    mount,
-    cache,
-    timeout,
-    ...(namespace === undefined ? {} : { namespace }),
-    ...(ca === undefined ? {} : { ca: await readEarly({ from: 'file', path: ca }, folder, { env, readFile }) }),
-    auth: authOf(auth, (reference) => () => readEarly(reference, folder, { env, readFile })),
-  }
-}
-
-function authOf(
-  { token, approle, kubernetes }: VaultSettings['auth'],
-  read: (reference: EarlyReference) => () => Promise<string>,
-): Kv2Options['auth'] {
-  if (token !== undefined) return { kind: 'token', token: read(token) }
-  if (approle !== undefined)
-    return { kind: 'approle', mount: approle.mount, roleId: approle.role_id, secretId: read(approle.secret_id) }
-  if (kubernetes === undefined) throw new TypeError('the schema lets through exactly one way to sign in')
-  return { kind: 'kubernetes', mount: kubernetes.mount, role: kubernetes.role, tokenFile: kubernetes.token }
-}
-
-type IssuerSettings = LoadedSettings['settings']['issuers'][string]
-
-async function trust(name: string, { keys, ...issuer }: IssuerSettings): Promise<TrustedIssuer> {
-  return { name, ...issuer, keys: 'url' in keys ? createRemoteJWKSet(new URL(keys.url)) : await keysIn(keys.file) }
-}
-
-async function keysIn(file: string): Promise<JWTVerifyGetKey> {
-  try {
-    return createLocalJWKSet(JSON.parse(await fs.promises.readFile(file, 'utf8')) as JSONWebKeySet)
-  } catch (cause) {
-    throw new Failure('invalid', `${file} holds no JSON Web Key Set${codeOf(cause)}`, { cause })
-  }
-}
-
-/** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
-function toResources({ resources }: Configured): readonly McpResource[] {
-  return Object.entries(resources).flatMap(([alias, resource]): McpResource[] => {
-    if (!('mcp' in resource)) return []
-    const { mcp, tools, trust: byDefault, readers } = resource
-    const label = ({ trust = byDefault, readers: who = readers }: Partial<Label>): Label => ({ trust, readers: who })
-    const reveal = (secrets: Readonly<Record<string, Secret>>) => (): Record<string, string> =>
-      Object.fromEntries(Object.entries(secrets).map(([name, secret]) => [name, secret.reveal()]))
-    return [
-      {
-        alias,
-        target:
-          mcp.kind === 'stdio'
-            ? { kind: 'stdio', command: mcp.command, cwd: mcp.cwd, env: reveal(mcp.env), mark: markOf(mcp.env) }
-            : { kind: 'http', url: mcp.url, headers: reveal(mcp.headers), mark: markOf(mcp.headers, 'each time') },
-        ...(mcp.kind === 'http'
-          ? { secrets: [...new Set(Object.values(mcp.headers).flatMap(({ uses }) => uses))] }
-          : {}),
-        era: mcp.era,
-        tools: new Map(
-          Object.entries(tools).map(([name, tool]) => [name, { effect: tool.effect, label: label(tool) }]),
-        ),
-        label: label({}),
-        resources: { label: label(resource.resources) },
-        prompts: { label: label(resource.prompts) },
-        ...(resource.pins === 'first-sight' ? {} : { pins: new Map(Object.entries(resource.pins)) }),
-        asks: { elicitation: resource.elicitation, sampling: resource.sampling, roots: resource.roots },
-        prefix: resource.prefix,
-        timeout: resource.timeout,
-        result: resource.result,
-      },
-    ]
-  })
-}
-
-/** The APIs of the configuration, as the gateway takes them, with what documents say held to what was seen first. */
-async function toApis(
-  { resources, documents }: Pick<Configured, 'resources' | 'documents'>,
-  pinned: Pinned,
-): Promise<readonly HttpResource[]> {
-  const apis: HttpResource[] = []
-  for (const [alias, resource] of Object.entries(resources)) {
-    if (!('http' in resource)) continue
-    const documented = new Map<string, DocumentedApi>()
-    for (const [id, { settings, definition }] of documents.get(alias) ?? []) {
-      const standing = await pinned.hold(alias, 'tool', id, definition)
-      documented.set(
-        id,
-        standing.kind === 'accepted'
-          ? { settings }
-          : { settings, barred: { code: 'quarantined', because: standing.because } },
-      )
-    }
-    apis.push(apiOf(alias, resource, documented))
-  }
-  return apis
-}
-
-/** What the proxy leads to: the same APIs, and the hosts that pass unopened. */
-function toProxied({ resources }: Pick<Configured, 'resources'>, apis: readonly HttpResource[]): ProxyResources {
-  const tunnels = Object.entries(resources).flatMap(([alias, resource]) => {
-    if (!('tunnel' in resource)) return []
-    const { tunnel: hosts, trust, readers, ...rest } = resource
-    return [{ ...rest, alias, hosts, label: { trust, readers } }]
-  })
-  return { http: apis, tunnels }
-}
-
-function schemasIn({ resources }: Resolved, documents: Documents): ReadonlyMap<Permission, JsonObject> {
-  const written = Object.entries(resources).flatMap(([alias, resource]): [Permission, JsonObject][] =>
-    !('http' in resource) || Array.isArray(resource.operations)
-      ? []
-      : Object.entries(resource.operations).flatMap(([name, operation]) =>
-          operation.kind === 'written' ? [[`${alias}:${name}`, operation.schema]] : [],
-        ),
-  )
-  const documented = [...documents].flatMap(([alias, operations]) =>
-    [...operations].map(([id, { settings }]): [Permission, JsonObject] => [`${alias}:${id}`, settings.schema]),
-  )
-  return new Map([...written, ...documented])
-}
-
-/** What tells whether readers of secrets give what they gave. A value that is read each time need only be there. */
-function markOf(secrets: Readonly<Record<string, Secret>>, read: 'once' | 'each time' = 'once'): string {
-  const marks = Object.entries(secrets).map(([name, secret]) => {
-    const mark = secret.mark()
-    return [name, read === 'once' || secret.isFixed ? mark : mark !== undefined]
-  })
-  return hash('sha256', JSON.stringify(marks))
-}
-
-/** The functions of agents' own programs, as the decision API takes them. */
-function toFunctions({ resources }: Configured): readonly FunctionResource[] {
-  return Object.entries(resources).flatMap(([alias, resource]): FunctionResource[] => {
-    if (!('functions' in resource)) return []
-    const { functions, timeout, result, trust, readers } = resource
-    const labelled = Object.entries(functions).map(
-      ([name, { label, ...each }]) => [name, { ...each, label: { trust, readers, ...label } }] as const,
-    )
-    return [{ alias, functions: new Map(labelled), timeout, result }]
-  })
-}
-
-/** The person or service that a key is of, as configured now. `admin` is always there: it is the key of the first start. */
-function callerOf({ people, services }: Settings, holder: string): Caller | undefined {
-  const [kind, name = ''] = holder.split(':', 2)
-  if (kind === 'person') {
-    const person = Object.hasOwn(people, name) ? people[name] : undefined
-    if (person !== undefined) return { kind, name, roles: person.roles, teams: person.teams }
-    return name === 'admin' ? { kind, name, roles: ['admin'], teams: [] } : undefined
-  }
-  const service = kind === 'service' && Object.hasOwn(services, name) ? services[name] : undefined
-  return service === undefined ? undefined : { kind: 'service', name, starts: service.starts }
-}
-
-const warningsOf = ({ loaded, warnings }: Configured): readonly string[] =>
-  [...loaded.warnings, ...warnings].map(problemInWords)
-
 /** What a running process can't take over. */
 const fixedKeys = ['listen', 'state', 'audit', 'approvals'] as const
-
-const strictness: Readonly<Record<Mode, number>> = { observe: 0, standard: 1, lockdown: 2 }
-
-/** Agents whose mode became weaker: said loudly, and recorded. */
-function weakened(before: Configured, after: Configured): readonly string[] {
-  return Object.entries(after.loaded.settings.agents).flatMap(([name, { mode }]) => {
-    const was = before.loaded.settings.agents[name]?.mode ?? 'standard'
-    return strictness[mode] < strictness[was] ? [`agent ${name} went from ${was} to ${mode}`] : []
-  })
-}
-
-/** A folder that only this user can enter. Fails with `unavailable` where there can be none. */
-function privateFolder(folder: string): string {
-  try {
-    fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-    fs.chmodSync(folder, 0o700)
-    return folder
-  } catch (cause) {
-    throw new Failure(
-      'unavailable',
-      `the state folder ${folder} can't be used${codeOf(cause)}: \`state\` in the configuration names it`,
-      { cause },
-    )
-  }
-}
-
-const listenerSettings: http.ServerOptions = {
-  // A request has to be there whole within this time, its head within the other: slow senders hold nothing up.
-  requestTimeout: 60_000,
-  headersTimeout: 20_000,
-  keepAliveTimeout: 65_000,
-  connectionsCheckingInterval: 5_000,
-  maxHeaderSize: 32 * 1024,
-}
-
-async function listen(server: http.Server, { host, port }: Address): Promise<{ readonly url: string }> {
-  try {
-    server.listen(port, host)
-    await once(server, 'listening')
-  } catch (cause) {
-    throw new Failure(
-      'unavailable',
-      `${host}:${port} can't be listened on${codeOf(cause)}: \`listen\` in the configuration names it`,
-      { cause },
-    )
-  }
-  const address = server.address()
-  const bound = typeof address === 'object' && address !== null ? address.port : port
-  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}` }
-}
-
-/** Names under which a listener may be reached. */
-const hostsOf = (host: string, more: readonly string[]): ReadonlySet<string> =>
-  new Set([
-    ...more.map((name) => name.toLowerCase()),
-    ...(isLoopback(host) ? ['localhost', '127.0.0.1', '[::1]'] : [host]),
-  ])
-
-/** The Ed25519 keys that session tokens are signed with: the newest first, older ones as long as their files are there. */
-function tokenKeys(state: string): [KeyObject, ...KeyObject[]] {
-  const folder = privateFolder(path.join(state, 'token-keys'))
-  const names = fs.readdirSync(folder).filter((name) => name.endsWith('.pem'))
-  if (names.length === 0) {
-    const { privateKey } = generateKeyPairSync('ed25519')
-    const name = `${Date.now()}.pem`
-    fs.writeFileSync(path.join(folder, name), privateKey.export({ type: 'pkcs8', format: 'pem' }), {
-      mode: 0o600,
-      flag: 'wx',
-    })
-    names.push(name)
-  }
-  const keys = names
-    .sort()
-    .reverse()
-    .map((name) => createPrivateKey(fs.readFileSync(path.join(folder, name))))
-  return keys as [KeyObject, ...KeyObject[]]
-}
-
-const codeOf = (thrown: unknown): string =>
-  thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? ` (${thrown.code})` : ''
 
 const causeOf = ({ cause }: Failure): string => (cause instanceof Error ? `: ${cause.message}` : '')
