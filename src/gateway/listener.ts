@@ -102,7 +102,8 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
     const id = req.headers['x-request-id']
     if (typeof id === 'string') res.setHeader('x-request-id', id)
     try {
-      if (req.httpVersionMajor !== 1) return refuse(req, res, 505, 'wrong_version', 'this version of HTTP is not spoken here')
+      if (req.httpVersionMajor !== 1)
+        return refuse(req, res, 505, 'wrong_version', 'this version of HTTP is not spoken here')
       if (!hosts.has(hostName(req.headers.host ?? '')))
         return refuse(req, res, 403, 'wrong_host', 'this host name is not served here: add it to `listen.hosts`')
       const { origin } = req.headers

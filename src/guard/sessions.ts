@@ -538,7 +538,15 @@ function checkHeld(text: string, held: EntryIndex, whose: string): void {
     throw new Failure('forbidden', `\`${text}\` is more than ${whose} holds`)
 }
 
-const measures: readonly string[] = ['calls', 'repeats', 'concurrent', 'tokens', 'spend', 'bytes', 'sent'] satisfies Measure[]
+const measures: readonly string[] = [
+  'calls',
+  'repeats',
+  'concurrent',
+  'tokens',
+  'spend',
+  'bytes',
+  'sent',
+] satisfies Measure[]
 
 /** Fails with `invalid` where facts, limits or permissions can't be read. */
 function checkRequest(request: LendRequest, types: Readonly<Record<string, FactType>>, loaded: LoadedPolicy): void {

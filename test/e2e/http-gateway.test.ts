@@ -153,7 +153,16 @@ test('a document that changed puts its operation aside until a person has seen t
   }>('GET', '/v1/pins?resource=desk')
   const changed = pins.find(({ name }) => name === 'getTicket')!
   expect(JSON.stringify(changed)).toContain('evil.example')
-  const accepted = await gateway.cli('tools', 'accept', 'desk', 'tool', 'getTicket', '--yes', '--digest', changed.proposed!.digest)
+  const accepted = await gateway.cli(
+    'tools',
+    'accept',
+    'desk',
+    'tool',
+    'getTicket',
+    '--yes',
+    '--digest',
+    changed.proposed!.digest,
+  )
   expect(accepted.code, accepted.err).toBe(0)
   await until('it is back', async () => (await get(gateway, token, '/api/desk/v1/tickets/7')).status === 200)
 })

@@ -25,5 +25,12 @@ export async function testVault(
   audit: Pick<AuditLog, 'append'>,
   clock: () => number = Date.now,
 ): Promise<Vault> {
-  return createVault({ store, keys: memoryMasterKeys(), audit, uses: createUses(audit, clock), clock, report: () => {} })
+  return createVault({
+    store,
+    keys: memoryMasterKeys(),
+    audit,
+    uses: createUses(audit, clock),
+    clock,
+    report: () => {},
+  })
 }

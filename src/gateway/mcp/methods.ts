@@ -423,7 +423,8 @@ export function createMethods(ports: MethodPorts): Methods {
 
   /** What the record says beside: which secrets went along, and that none came back. */
   function recorded({ permission }: Action, performed: Performed<Answer>): Performed<Answer> {
-    const secrets = catalogs.upstream(/^[^.:]*/.exec(permission)![0])?.resource.secrets
+    const [alias = ''] = permission.split(/[.:]/, 1)
+    const { secrets } = catalogs.upstream(alias)?.resource ?? {}
     const { ran } = performed.checks
     return {
       ...performed,
