@@ -35,6 +35,8 @@ export type ApiCredential =
       readonly clientId: Reader
       readonly clientSecret: Reader
       readonly scope?: string
+      readonly revokeUrl?: string
+      readonly isPerSession: boolean
     }
 
 /** What a document says of an operation, and whether it may be used. */
@@ -93,6 +95,8 @@ function credentialOf(
         clientId: reader('oauth.client_id'),
         clientSecret: reader('oauth.client_secret'),
         ...(credential.scope === undefined ? {} : { scope: credential.scope }),
+        ...(credential.revokeUrl === undefined ? {} : { revokeUrl: credential.revokeUrl }),
+        isPerSession: credential.isPerSession,
       }
   }
 }

@@ -49,6 +49,11 @@ test.each<[string, string, RegExp]>([
     /resources\.api\.http: .*credentials go in `credential`$/,
   ],
   [
+    'a token that is revoked elsewhere than it was given out',
+    'resources: { api: { http: "https://x.example", credential: { oauth: { token_url: "https://a.example/t", revoke_url: "https://b.example/r", client_id: a, client_secret: b, per: session } }, operations: { op: { request: GET /, effect: read } } } }',
+    /resources\.api\.credential\.oauth\.revoke_url: expected an address with the scheme, host and port of `token_url`/,
+  ],
+  [
     'an address of another protocol',
     'resources: { api: { http: "ftp://x", operations: { op: { request: GET /, effect: read } } } }',
     /begins with `https:\/\/`/,

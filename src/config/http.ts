@@ -479,6 +479,8 @@ export type CredentialSettings =
       readonly clientId: Template
       readonly clientSecret: Template
       readonly scope?: string
+      readonly revokeUrl?: string
+      readonly isPerSession: boolean
     }
 
 const credential = z
@@ -502,6 +504,18 @@ const credential = z
         client_id: secretText.describe('Who the gateway is there.'),
         client_secret: secretText.describe('What it proves that with.'),
         scope: z.string().min(1).max(1000).describe('What is asked for.').optional(),
+        revoke_url: z
+          .string()
+          .min(1)
+          .max(2000)
+          .describe(
+            'Where tokens are revoked (RFC 7009), at the host of `token_url`: those of a session when it ends, all others when Sallyport stops.',
+          )
+          .optional(),
+        per: z
+          .literal('session')
+          .describe('Each session gets a token of its own, which ends with it. Without this, all share one.')
+          .optional(),
       })
       .describe('A token by client credentials (RFC 6749 §4.4), kept until it ends.')
       .optional(),
@@ -522,8 +536,31 @@ const credential = z
     if (basic !== undefined) return { kind: 'basic', ...basic }
     if (query !== undefined) return { kind: 'query', ...query }
     if (oauth === undefined) return z.NEVER // One of them is there.
-    const { token_url: tokenUrl, client_id: clientId, client_secret: clientSecret, scope } = oauth
-    return { kind: 'oauth', tokenUrl, clientId, clientSecret, ...(scope === undefined ? {} : { scope }) }
+    const {
+      token_url: tokenUrl,
+      client_id: clientId,
+      client_secret: clientSecret,
+      scope,
+      revoke_url: revokeUrl,
+    } = oauth
+    // The client's secret goes there too: it is bound to one host.
+    if (revokeUrl !== undefined && URL.parse(revokeUrl)?.origin !== URL.parse(tokenUrl)?.origin)
+      context.issues.push({
+        code: 'custom',
+        message:
+          'expected an address with the scheme, host and port of `token_url`, for the client’s secret goes to both',
+        path: ['oauth', 'revoke_url'],
+        input: undefined,
+      })
+    return {
+      kind: 'oauth',
+      tokenUrl,
+      clientId,
+      clientSecret,
+      ...(scope === undefined ? {} : { scope }),
+      ...(revokeUrl === undefined ? {} : { revokeUrl }),
+      isPerSession: oauth.per === 'session',
+    }
   })
 
 export const httpResource = z.strictObject({

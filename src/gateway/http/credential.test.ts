@@ -1,7 +1,8 @@
 import type { ServerResponse } from 'node:http'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { json, startApi, startHttpGateway } from '../../../test/support/http.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { json, resourcesIn, startApi, startHttpGateway } from '../../../test/support/http.ts'
 import type { TestApi } from '../../../test/support/http.ts'
+import { until } from '../../../test/support/sallyport.ts'
 
 const policy = (url: string, credential: string, more = '') => `
 resources:
@@ -97,6 +98,200 @@ test.each([
   expect(refused.status).toBe(502)
   expect(await refused.text()).toMatch(/the token endpoint/)
   expect(api.seen.map(({ url }) => url)).toEqual(['/token'])
+})
+
+describe('tokens that are lent', () => {
+  interface Authority {
+    readonly given: string[]
+    readonly revoked: string[]
+    /** What it answers to each revocation, in turn; 200 when nothing is left. */
+    readonly answers: (number | 'break off')[]
+    /** Holds back tokens while it is set. */
+    gate: Promise<void>
+  }
+
+  function authority(type = 'bearer'): Authority {
+    const here: Authority = { given: [], revoked: [], answers: [], gate: Promise.resolve() }
+    api.on = async ({ url, method, headers, body }, res) => {
+      if (url === '/token') {
+        const token = `token-${here.given.length + 1}-abcdefgh`
+        here.given.push(token)
+        await here.gate
+        return json(res, { access_token: token, token_type: type, expires_in: 120 })
+      }
+      if (url !== '/revoke') return json(res, { auth: headers['authorization'] })
+      expect([method, headers['content-type']]).toEqual(['POST', 'application/x-www-form-urlencoded'])
+      expect(headers['authorization']).toBe(`Basic ${Buffer.from('me:s%3As').toString('base64')}`)
+      const form = new URLSearchParams(body.toString())
+      expect(form.get('token_type_hint')).toBe('access_token')
+      const answer = here.answers.shift() ?? 200
+      if (answer === 'break off') return void res.destroy()
+      if (answer === 200) here.revoked.push(form.get('token') ?? '')
+      res.writeHead(answer).end()
+    }
+    return here
+  }
+
+  const lent = (more = 'per: session'): string =>
+    `{ oauth: { token_url: "${api.url}/token", revoke_url: "${api.url}/revoke", client_id: me, client_secret: "s:s", ${more} } }`
+  const as = async (one: { readonly token: string }): Promise<unknown> =>
+    (
+      (await (
+        await fetch(`${gateway.url}/api/desk/v1/ping`, { headers: { authorization: `Bearer ${one.token}` } })
+      ).json()) as { auth: unknown }
+    ).auth
+  const ends = (): unknown[] =>
+    gateway.audit
+      .of('lease.end')
+      .map(({ resource, session, revoked, because }) => [resource, session, revoked, because])
+
+  test('each session has its own, which is revoked when it ends; the others go on', async () => {
+    const { given, revoked } = authority()
+    await start(lent())
+    const [one, two] = [await gateway.session('reader'), await gateway.session('reader')]
+    // What comes back is what the API saw: nothing here hides it.
+    expect([await as(one), await as(one), await as(two)]).toEqual(
+      ['token-1-abcdefgh', 'token-1-abcdefgh', 'token-2-abcdefgh'].map((each) => `Bearer ${each}`),
+    )
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    await until('it is revoked', () => ends().length === 1)
+    expect([revoked, ends()]).toEqual([['token-1-abcdefgh'], [['desk', one.id, true, undefined]]])
+    expect(await as(two)).toBe('Bearer token-2-abcdefgh')
+    expect(given.length).toBe(2)
+    await gateway.gateway.close()
+    expect(revoked).toEqual(['token-1-abcdefgh', 'token-2-abcdefgh'])
+    expect(ends()[1]).toEqual(['desk', two.id, true, undefined])
+  })
+
+  test('one that is on its way when the session ends is revoked as it comes', async () => {
+    const here = authority()
+    let letGo = (): void => {}
+    here.gate = new Promise((resolve) => (letGo = resolve))
+    await start(lent())
+    const one = await gateway.session('reader')
+    const asked = as(one).catch(() => 'cut')
+    await until('the token is asked for', () => here.given.length === 1)
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    expect(await asked).toBe('cut')
+    expect(ends()).toEqual([])
+    letGo()
+    await until('it is revoked', () => ends().length === 1)
+    expect(here.revoked).toEqual(here.given)
+    expect(api.seen.map(({ url }) => url)).toEqual(['/token', '/revoke'])
+  })
+
+  test('a connection that breaks is tried once more; what is refused is said', async () => {
+    const here = authority()
+    await start(lent())
+    const all = [await gateway.session('reader'), await gateway.session('reader'), await gateway.session('reader')]
+    for (const one of all) await as(one)
+    const endings: [(number | 'break off')[], boolean, unknown][] = [
+      [['break off'], true, undefined],
+      [['break off', 503], false, 'the revocation endpoint answered with 503'],
+      [[400], false, 'the revocation endpoint answered with 400'],
+    ]
+    for (const [index, [answers, revoked, because]] of endings.entries()) {
+      here.answers.push(...answers)
+      await gateway.sessions.end([all[index]?.id ?? ''], 'it is done', 'person:dora')
+      await until('the end is recorded', () => ends().length === index + 1)
+      expect(ends()[index]).toEqual(['desk', all[index]?.id, revoked, because])
+      expect(here.answers).toEqual([])
+    }
+    expect(JSON.stringify(gateway.audit.of('lease.end'))).not.toMatch(/token-|s:s/)
+  })
+
+  test('tokens that were replaced are revoked too, unless their time is over; what was never lent has no end', async () => {
+    const here = authority()
+    await start(lent())
+    const [one, two] = [await gateway.session('reader'), await gateway.session('reader')]
+    await as(one)
+    gateway.time.now += 91_000
+    expect(await as(one)).toBe('Bearer token-2-abcdefgh')
+    await gateway.sessions.end([one.id, two.id], 'it is done', 'person:dora')
+    await until('they are revoked', () => ends().length === 1)
+    expect(here.revoked.toSorted()).toEqual(here.given)
+
+    const three = await gateway.session('reader')
+    await as(three)
+    gateway.time.now += 121_000
+    await gateway.sessions.end([three.id], 'it is done', 'person:dora')
+    await until('the end is recorded', () => ends().length === 2)
+    expect(ends()[1]).toEqual(['desk', three.id, false, 'its time was over'])
+    expect(here.revoked.length).toBe(2)
+  })
+
+  test('of tokens that the API refuses, no more than a few are left standing', async () => {
+    const here = authority()
+    const answer = api.on
+    api.on = (seen, res, req) => (seen.url === '/v1/ping' ? json(res, {}, 401) : answer(seen, res, req))
+    await start(lent())
+    const one = await gateway.session('reader')
+    for (let count = 0; count < 10; count++) await as(one)
+    await until('the oldest are revoked', () => here.revoked.length >= 6)
+    await gateway.gateway.close()
+    expect(here.revoked.toSorted()).toEqual(here.given.toSorted())
+    expect(ends().length).toBe(1)
+  })
+
+  test('one of a wrong kind was given out all the same, and is taken back', async () => {
+    const here = authority('mac')
+    await start(lent())
+    const one = await gateway.session('reader')
+    await as(one).catch(() => {})
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    await until('it is revoked', () => ends().length === 1)
+    expect(here.revoked).toEqual(here.given)
+  })
+
+  test('one for all stays when a session ends, and is revoked when the gateway stops', async () => {
+    const here = authority()
+    await start(lent('scope: desk'))
+    const [one, two] = [await gateway.session('reader'), await gateway.session('reader')]
+    expect([await as(one), await as(two)]).toEqual(['Bearer token-1-abcdefgh', 'Bearer token-1-abcdefgh'])
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    expect(await as(two)).toBe('Bearer token-1-abcdefgh')
+    await gateway.gateway.close()
+    expect([here.revoked, ends()]).toEqual([['token-1-abcdefgh'], [['desk', undefined, true, undefined]]])
+  })
+
+  test('one from before a reload ends with its session too', async () => {
+    const here = authority()
+    await start(lent())
+    const one = await gateway.session('reader')
+    await as(one)
+    gateway.gateway.prepare(resourcesIn(policy(api.url, lent())))()
+    await as(one)
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    await until('both are revoked', () => ends().length === 2)
+    expect(here.revoked.toSorted()).toEqual(['token-1-abcdefgh', 'token-2-abcdefgh'])
+  })
+
+  test('one from before a reload is taken back a minute later', async () => {
+    const here = authority()
+    await start(lent())
+    const one = await gateway.session('reader')
+    await as(one)
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
+    try {
+      gateway.gateway.prepare(resourcesIn(policy(api.url, lent())))()
+      vi.advanceTimersByTime(60_000)
+    } finally {
+      vi.useRealTimers()
+    }
+    await until('it is revoked', () => ends().length === 1)
+    expect(here.revoked).toEqual(['token-1-abcdefgh'])
+    expect(await as(one)).toBe('Bearer token-2-abcdefgh')
+  })
+
+  test('where nothing can be revoked, the end of the session says so', async () => {
+    const here = authority()
+    await start(`{ oauth: { token_url: "${api.url}/token", client_id: me, client_secret: "s:s", per: session } }`)
+    const one = await gateway.session('reader')
+    await as(one)
+    await gateway.sessions.end([one.id], 'it is done', 'person:dora')
+    await until('the end is recorded', () => ends().length === 1)
+    expect([here.revoked, ends()]).toEqual([[], [['desk', one.id, false, 'there is no `revoke_url`']]])
+  })
 })
 
 test('redirects are not followed unless it is said', async () => {

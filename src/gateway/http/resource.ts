@@ -58,6 +58,10 @@ export type Credential =
       readonly clientId: Reader
       readonly clientSecret: Reader
       readonly scope?: string
+      /** Where tokens are taken back (RFC 7009). Its origin is that of `tokenUrl`. */
+      readonly revokeUrl?: string
+      /** Whether each session gets its own token. */
+      readonly isPerSession: boolean
     }
 
 /** An API behind the gateway, as the operator describes it. */

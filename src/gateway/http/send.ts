@@ -58,10 +58,11 @@ export async function send(
   outgoing: Outgoing,
   response: OperationDescription['response'],
   ports: SendPorts,
+  session: string,
   signal: AbortSignal,
 ): Promise<Incoming> {
   const { egress, credentials, base, redirects } = ports
-  const proof = await credentials.proof(signal)
+  const proof = await credentials.proof(session, signal)
   const own = { 'user-agent': 'sallyport', ...outgoing.headers, 'accept-encoding': 'identity' }
   const under = base.path === '/' ? '' : base.path
   let place: Place = { ...base, path: under + outgoing.path, query: outgoing.query === '' ? '' : `?${outgoing.query}` }
@@ -87,7 +88,7 @@ export async function send(
         ? undefined
         : followed(location, place, outgoing, ports, redirects)
     if (next === undefined) {
-      if (isHome && answer.statusCode === 401) credentials.refused()
+      if (isHome && answer.statusCode === 401) credentials.refused(session)
       return incoming(answer.statusCode, answer.headers, answer.body, response, outgoing.method)
     }
     answer.body.on('error', () => {}).destroy()

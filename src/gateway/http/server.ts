@@ -34,7 +34,7 @@ import type { Target } from './target.ts'
 /** What the HTTP gateway is made from. */
 export interface HttpGatewayPorts {
   readonly guard: Pick<Guard, 'run' | 'visible' | 'explain'>
-  readonly sessions: Pick<Sessions, 'get'>
+  readonly sessions: Pick<Sessions, 'get' | 'onEnd'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly resources: readonly HttpResource[]
@@ -88,7 +88,7 @@ export interface HttpTool {
   readonly schema: JsonObject
   readonly barred: Action['barred'] | undefined
   readonly check: (args: JsonObject) => readonly Problem[]
-  readonly perform: (args: JsonObject, signal: AbortSignal) => Promise<Performed<ToolAnswer>>
+  readonly perform: (args: JsonObject, session: string, signal: AbortSignal) => Promise<Performed<ToolAnswer>>
 }
 
 export interface ToolAnswer {
@@ -121,7 +121,7 @@ interface Live {
   readonly routes: Routes
   readonly close: () => Promise<void>
   /** Closes once nothing is on its way. */
-  readonly retire: () => void
+  readonly retire: () => Promise<void>
   readonly ports: SendPorts
   readonly base: Place
 }
@@ -143,6 +143,8 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   const room = createRoom(mostRoom)
   const compile = schemaCompiler()
   let live = new Map<string, Live>()
+  /** Those in force, and those from before that have not been retired yet. */
+  const open = new Set<Live>()
   let revision = 0
 
   function make(resource: HttpResource): Live {
@@ -168,15 +170,22 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       dispatcher: tokens.dispatcher,
       clock,
       onSecret: (value) => ports.onSecret?.(resource.alias, value),
+      onLeaseEnd: (ended) =>
+        audit
+          .append({ type: 'lease.end', at: clock(), resource: resource.alias, ...ended })
+          .done.catch((thrown: unknown) => report(thrown)),
     })
     return {
       resource,
       operations,
       routes: createRoutes(operations.values()),
-      close: async () =>
-        void (await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.destroy()))),
-      retire() {
-        for (const { dispatcher } of new Set([egress, tokens])) dispatcher.close().catch(() => {})
+      async close() {
+        await credentials.close()
+        await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.destroy()))
+      },
+      async retire() {
+        await credentials.close()
+        await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.close()))
       },
       ports: { egress, credentials, base, redirects: resource.redirects },
       base,
@@ -189,12 +198,24 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       const gone = live
       live = next
       revision += 1
+      for (const at of next.values()) open.add(at)
       // What waits for people or is on its way may end.
-      for (const { retire } of gone.values()) setTimeout(retire, retireAfter).unref()
+      for (const at of gone.values()) {
+        const retire = (): void =>
+          void at
+            .retire()
+            .catch(() => {})
+            .finally(() => open.delete(at))
+        setTimeout(retire, retireAfter).unref()
+      }
     }
   }
 
   for (const resource of ports.resources) live.set(resource.alias, make(resource))
+  for (const at of live.values()) open.add(at)
+  sessions.onEnd((ids) => {
+    for (const at of open) at.ports.credentials.ended(ids)
+  })
 
   // Serving ------------------------------------------------------------------------------------------------------------
 
@@ -287,7 +308,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       if (!isVisible) throw new Failure('conflict', 'what this session may do changed: repeat the request')
       const { outgoing, sent } = outgoingOf(operation, taken, req)
       return inTime(operation.response.time, signal, async (within) => {
-        const incoming = await send(outgoing, operation.response, at.ports, within)
+        const incoming = await send(outgoing, operation.response, at.ports, request.session, within)
         return pass(incoming, request, at, passed, sent, within)
       }).catch((thrown: unknown) => {
         // What went out, went out. Of what may not be sent, nothing did.
@@ -425,10 +446,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         schema: operation.schema,
         barred: operation.barred,
         check: (args) => operation.check(args),
-        perform: (args, signal) => {
+        perform: (args, session, signal) => {
           const { outgoing, sent } = outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined)
           return inTime(operation.response.time, signal, async (within) =>
-            gathered(await send(outgoing, operation.response, at.ports, within), sent().bytes),
+            gathered(await send(outgoing, operation.response, at.ports, session, within), sent().bytes),
           )
         },
       },
@@ -500,7 +521,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     tools: () =>
       [...live.values()].flatMap((at) => [...at.operations.values()].flatMap((operation) => toolOf(at, operation))),
     async close() {
-      await Promise.all([...live.values()].map(({ close }) => close()))
+      await Promise.all([...open].map(({ close }) => close()))
     },
   }
 }

@@ -21,7 +21,7 @@ export interface LocalTool {
   readonly barred: Action['barred'] | undefined
   readonly check: (args: JsonObject) => readonly Problem[]
   /** Runs only once it is allowed. */
-  readonly perform: (args: JsonObject, signal: AbortSignal) => Promise<Performed<LocalAnswer>>
+  readonly perform: (args: JsonObject, session: string, signal: AbortSignal) => Promise<Performed<LocalAnswer>>
 }
 
 export interface LocalAnswer {

@@ -157,7 +157,7 @@ export function createMethods(ports: MethodPorts): Methods {
     const action = toolAction(session, offer, args, isVisible)
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
       if ('perform' in offer) {
-        const performed = await offer.perform(args, signal)
+        const performed = await offer.perform(args, session, signal)
         return { ...performed, value: { kind: 'result', result: localResult(performed.value) } }
       }
       const params = { name: offer.name, arguments: args }
