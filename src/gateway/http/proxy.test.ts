@@ -539,6 +539,8 @@ describe('hosts that pass unopened', () => {
     const both = [new Wire(tunnel).end(), opened.end()]
     await sessions.end([worker.id], 'enough', 'test')
     await Promise.all(both)
+    // Cut, and not told after a while that nothing came.
+    expect(opened.heard).toBe('')
     await until('it is recorded', () => audit.of('action.failed').length === 1)
     expect(audit.of('action.failed')[0]).toMatchObject({ permission: 'out:connect', code: 'cancelled' })
   })
