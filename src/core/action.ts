@@ -22,6 +22,8 @@ export interface Action {
   /** Which gateway made it, and how the agent named it there: for the record alone. */
   readonly via: 'mcp' | 'llm' | 'http' | 'sql' | 'api'
   readonly name?: string
+  /** The host that it is for, where one is known before: for the record of what went where. */
+  readonly host?: string
   /** The operation exists but may not be performed now, whatever policy says: for example a quarantined tool. */
   readonly barred?: { readonly code: 'quarantined' | 'unavailable'; readonly because: string }
 }

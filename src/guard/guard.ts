@@ -292,6 +292,7 @@ export function createGuard(ports: GuardPorts): Guard {
           session: action.session,
           agent: agentOf(chain),
           permission: action.permission,
+          ...(action.host === undefined ? {} : { host: action.host }),
           took: clock() - startedAt,
           ...more,
         },

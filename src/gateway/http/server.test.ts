@@ -317,6 +317,34 @@ describe('uploads', () => {
     })
   })
 
+  test('what was sent counts against `sent`, with the host that it went to: beyond it nothing goes out', async () => {
+    const own = await startHttpGateway(policy(api.url).replace('bytes: 3 MB/session', 'sent: 4 kB/session'))
+    try {
+      const [one, two] = [await own.session('reader'), await own.session('reader')]
+      const upload = (as: { readonly token: string }) =>
+        fetch(`${own.url}/api/desk/v1/upload`, {
+          method: 'PUT',
+          headers: { authorization: `Bearer ${as.token}`, 'content-type': 'application/octet-stream' },
+          body: Buffer.alloc(5_000, 7),
+        })
+      expect((await upload(one)).status).toBe(200)
+      const refused = await upload(one)
+      expect([refused.status, await refused.json()]).toMatchObject([429, { error: { code: 'limited' } }])
+      expect(api.seen.length).toBe(1)
+      expect((await upload(two)).status).toBe(200)
+      api.on = (_seen, res) => void res.destroy()
+      const three = await own.session('reader')
+      expect((await upload(three)).status).toBe(502)
+      expect((await upload(three)).status).toBe(429)
+      const outcomes = [...own.audit.of('action.done'), ...own.audit.of('action.failed')]
+      expect(outcomes.map(({ session, host, sent }) => [session, host, sent])).toEqual(
+        [one, two, three].map(({ id }) => [id, '127.0.0.1', 5_000]),
+      )
+    } finally {
+      await own.close()
+    }
+  })
+
   test('one that is too large is refused, whether or not it says so', async () => {
     expect((await call('/v1/upload', { method: 'PUT', body: Buffer.alloc(5_000_001) })).status).toBe(413)
     expect(api.seen).toEqual([])

@@ -80,6 +80,7 @@ export interface HttpStatus {
 /** An operation as a tool, with what performs it once it is allowed. */
 export interface HttpTool {
   readonly alias: string
+  readonly host: string
   readonly name: string
   readonly permission: Permission
   readonly effect: Effect
@@ -296,13 +297,14 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       ? await takeRequest(req, operation, inPath, target.query, {
           room,
           freed,
-          needsWhole: (args) => guard.explain(actionOf(request, operation, args, operation.check(args))).kind === 'ask',
+          needsWhole: (args) =>
+            guard.explain(actionOf(request, at, operation, args, operation.check(args))).kind === 'ask',
         })
       : { args: inPath, problems: [], status: 400, carried: { kind: 'none' } }
     const problems = isVisible
       ? [...taken.problems, ...(taken.problems.length === 0 ? operation.check(taken.args) : [])]
       : []
-    const action = actionOf(request, operation, taken.args, problems)
+    const action = actionOf(request, at, operation, taken.args, problems)
 
     const run: Perform<() => void> = async (signal, passed) => {
       if (!isVisible) throw new Failure('conflict', 'what this session may do changed: repeat the request')
@@ -323,6 +325,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
 
   function actionOf(
     { req, session }: HttpRequest,
+    { base }: Live,
     operation: Operation,
     args: JsonObject,
     problems: readonly Problem[],
@@ -336,6 +339,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       label: operation.label,
       via: 'http',
       name: `${req.method} ${operation.template}`,
+      host: base.host,
       ...(operation.barred === undefined ? {} : { barred: operation.barred }),
     }
   }
@@ -438,6 +442,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     return [
       {
         alias: at.resource.alias,
+        host: at.base.host,
         name: operation.name,
         permission: operation.permission,
         effect: operation.effect,

@@ -17,7 +17,7 @@ const refusalKey = 'dev.sallyport/refusal'
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
 export function toolAction(
   session: string,
-  offer: Omit<ToolOffer, 'resource'>,
+  offer: Omit<ToolOffer, 'resource'> & { readonly host?: string },
   args: JsonObject,
   isVisible: boolean,
 ): Action {
@@ -30,6 +30,7 @@ export function toolAction(
     label: offer.label,
     via: 'mcp',
     name: offer.shown,
+    ...(offer.host === undefined ? {} : { host: offer.host }),
     ...(offer.barred === undefined ? {} : { barred: offer.barred }),
   }
 }

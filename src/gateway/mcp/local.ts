@@ -11,6 +11,8 @@ import type { ToolOffer } from './offer.ts'
 export interface LocalTool {
   /** The resource that it is of. */
   readonly alias: string
+  /** The host that its calls go to. */
+  readonly host: string
   readonly name: string
   readonly permission: Permission
   readonly effect: Effect
@@ -38,11 +40,12 @@ export interface LocalTools {
 
 /** A tool of this process as it is offered. */
 export interface LocalOffer extends Omit<ToolOffer, 'resource'> {
+  readonly host: string
   readonly perform: LocalTool['perform']
 }
 
 export function offerLocal({ check, perform, ...tool }: LocalTool): LocalOffer {
-  const { alias, name, permission, effect, label, description, schema, barred } = tool
+  const { alias, host, name, permission, effect, label, description, schema, barred } = tool
   const shown = federatedName(alias, name)
   return {
     name,
@@ -58,6 +61,7 @@ export function offerLocal({ check, perform, ...tool }: LocalTool): LocalOffer {
     output: undefined,
     headers: [],
     barred,
+    host,
     perform,
   }
 }
