@@ -212,7 +212,8 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       pins: stores.pins,
       audit,
       operations: {
-        find: (permission) => api.find(permission) ?? web.find(permission) ?? mcp.find(permission),
+        find: (permission) =>
+          api.find(permission) ?? web.find(permission) ?? proxy?.find(permission) ?? mcp.find(permission),
         status: () => [...mcp.status(), ...web.status()],
         difference: (pin) => mcp.difference(pin),
         async accept(resource, kind, name, digest, by) {

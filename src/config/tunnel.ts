@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { Failure } from '../core/failure.ts'
+import type { JsonObject } from '../core/json.ts'
 import { duration, effect, readers, size, textRead, trust } from './forms.ts'
 
 // Resources of kind `tunnel`: hosts that the proxy passes on unopened, by name alone.
@@ -48,5 +49,13 @@ export const tunnelResource = z.strictObject({
   trust: trust.default('untrusted'),
   readers: readers.default('internal'),
 })
+
+/** JSON Schema of the arguments of `connect`. */
+export const connectArguments: JsonObject = {
+  type: 'object',
+  properties: { host: { type: 'string' }, port: { type: 'integer' } },
+  required: ['host', 'port'],
+  additionalProperties: false,
+}
 
 export type TunnelResourceSettings = z.output<typeof tunnelResource>

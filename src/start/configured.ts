@@ -10,6 +10,7 @@ import { readEarly, resolveReferences } from '../config/resolve.ts'
 import type { EarlyReference } from '../config/reference.ts'
 import type { Resolved } from '../config/resolve.ts'
 import type { Settings } from '../config/schema.ts'
+import { connectArguments } from '../config/tunnel.ts'
 import type { VaultSettings } from '../config/vault.ts'
 import { Failure } from '../core/failure.ts'
 import type { Caller } from '../core/identity.ts'
@@ -116,7 +117,10 @@ function schemasIn({ resources }: Resolved, documents: Documents): ReadonlyMap<P
   const documented = [...documents].flatMap(([alias, operations]) =>
     [...operations].map(([id, { settings }]): [Permission, JsonObject] => [`${alias}:${id}`, settings.schema]),
   )
-  return new Map([...written, ...documented])
+  const tunnels = Object.entries(resources).flatMap(([alias, resource]): [Permission, JsonObject][] =>
+    'tunnel' in resource ? [[`${alias}:connect`, connectArguments]] : [],
+  )
+  return new Map([...written, ...documented, ...tunnels])
 }
 
 export const warningsOf = ({ loaded, warnings }: Configured): readonly string[] =>

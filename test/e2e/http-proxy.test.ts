@@ -519,6 +519,21 @@ describe('the whole gateway', () => {
         (await gateway.events()).some((event) => event.type === 'action.done' && event['permission'] === 'out:connect'),
       )
 
+      // Those who look from the people's side know what it is, and conditions know its arguments.
+      const explained = await gateway.cli(
+        'explain',
+        '--agent',
+        'agent',
+        '--permission',
+        'out:connect',
+        '--args',
+        JSON.stringify({ host: '127.0.0.1', port: tlsPort }),
+      )
+      expect(explained.out).toMatch(/allow/)
+      const broken = { ...withTunnel, agents: { agent: { may: [{ do: 'out:connect', when: 'args.hots == "a"' }] } } }
+      gateway.write({ ...broken, state: gateway.state })
+      await expect(gateway.admin('POST', '/v1/reload')).rejects.toThrow(/hots/)
+
       expect((await gateway.cli('ca', '--pem')).out).toContain('BEGIN CERTIFICATE')
       expect(fs.statSync(path.join(gateway.state, 'ca.key')).mode & 0o777).toBe(0o600)
 

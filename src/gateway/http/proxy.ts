@@ -22,7 +22,7 @@ import { createRoutes } from './operation.ts'
 import type { Routes } from './operation.ts'
 import { notThere, say, sayRefused } from './refusal.ts'
 import type { HttpResource } from './resource.ts'
-import type { HttpGateway } from './server.ts'
+import type { HttpGateway, HttpOperation } from './server.ts'
 import { readTarget } from './target.ts'
 import { connectTo, createTunnel, firstWords, passBetween } from './tunnel.ts'
 import type { Tunnel, TunnelResource } from './tunnel.ts'
@@ -63,6 +63,8 @@ export interface Proxy {
   /** What agents set `HTTPS_PROXY` to, without their token: `http://127.0.0.1:7402`. */
   readonly url: string
   readonly port: number
+  /** What `connect` of a host that passes unopened is, to those who look at it from the people's side. */
+  find(permission: Permission): HttpOperation | undefined
   /** Gets other resources ready; what it returns takes them over. Fails with `invalid`. */
   prepare(resources: ProxyResources): () => void
   close(): Promise<void>
@@ -492,6 +494,19 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
     port: bound,
+    find(permission) {
+      const tunnel = tunnels.find((each) => each.permission === permission)
+      if (tunnel === undefined) return undefined
+      const { effect, label, hosts } = tunnel
+      const isListed = (args: JsonObject): boolean =>
+        hosts.some((each) => each.host === args['host'] && each.port === args['port'])
+      return {
+        effect,
+        label,
+        description: 'a connection that passes unopened',
+        check: (args) => (isListed(args) ? [] : [{ path: '', message: '`host` and `port` are not listed' }]),
+      }
+    },
     prepare(resources) {
       const next = indexOf(resources, options.egress)
       return () => {
