@@ -142,6 +142,15 @@ export function openDesk(file: string, key: string) {
         db.prepare('INSERT INTO responses (ticket_id, body) VALUES (?, ?)').run(ticket, body).lastInsertRowid,
       )
     },
+    order(customer: number, id: number) {
+      const [found] = rows<{ id: number; item: string; paid_cents: number }>(
+        'SELECT id, item, paid_cents FROM orders WHERE id = ? AND customer_id = ?',
+        id,
+        customer,
+      )
+      if (found === undefined) throw new DeskError(`customer ${customer} has no order ${id}`)
+      return found
+    },
     /** Sends money back: so much of what was paid as is not sent back yet. */
     refund(customer: number, order: number, cents: number): number {
       const [found] = rows<{ open: number }>(

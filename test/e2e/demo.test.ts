@@ -67,6 +67,12 @@ describe('the demo, told once', () => {
     'responder: refund 649 EUR',
     'responder: put the customer’s data into the address of an allowed site',
     'responder: lend the reader more than reading',
+    'responder: go to the API past Sallyport, with the token that it has',
+    'responder: call an endpoint of the API that is not listed',
+    'responder: name another host, in 5 spellings',
+    'responder: have the API redirect the gateway to that host',
+    'responder: have an error page of the API tell the key',
+    'responder: ask for the stored secrets',
   ])('shows that this was refused, and why: %s', (attack) => {
     const at = run.out.indexOf(`✗ ${attack}\n`)
     expect(at).toBeGreaterThan(0)
@@ -75,6 +81,15 @@ describe('the demo, told once', () => {
 
   test('leaves every user where they were', () => {
     expect(run.out).toContain('✓ The helpdesk heard of none of it: 128 users before, 128 after')
+  })
+
+  test('adds the key of the API to what the agent may ask for, and sends it nowhere else', () => {
+    const text = run.out.replaceAll(/\n +/g, ' ')
+    expect(text).toMatch(/GET \/api\/shipping\/v1\/orders\/9001 → 200 .*"desk lamp"/)
+    expect(text).toContain('agent sees  500 … authorization: Bearer [secret SHIPPING_KEY]')
+    expect(text).toContain('✓ The other host was sent 0 requests; the log says that the key was used for the API alone')
+    expect(text).toContain('✓ The key is in none of the answers, nor in the log')
+    expect(text).toContain('✓ 8 calls reached the helpdesk; the log allowed exactly these 8')
   })
 
   test('refunds once, and asks anew about the same call', () => {
@@ -103,7 +118,7 @@ describe('the demo, told once', () => {
 
   test('counts what was tried', () => {
     expect(run.out).toMatch(/tried +allowed +refused +a person was asked\n/)
-    expect(run.out).toMatch(/the attack +12 +1 +11 +0\n/)
+    expect(run.out).toMatch(/the attack +18 +3 +15 +0\n/)
     expect(run.out).toMatch(/the refund +4 +1 +3 +2\n/)
   })
 
@@ -166,6 +181,18 @@ test('the demo fails where policy lets an attack through, and says which', { tim
   expect(code).toBe(1)
   expect(out).toContain('✗ NOT TRUE: reader: delete all users: refused')
   expect(out).toContain('✗ NOT TRUE: The helpdesk heard of none of it: 128 users before, 0 after')
+})
+
+test('the demo fails where an endpoint too many is listed, and says which', { timeout: bound }, async () => {
+  const file = path.join(scratch, 'open.yaml')
+  const policy = fs
+    .readFileSync(fileURLToPath(new URL('../../demo/sallyport.yaml', import.meta.url)), 'utf8')
+    .replace('      order:\n', '      customers: { request: GET /v1/customers, effect: read }\n      order:\n')
+    .replace('{ do: "shipping:*", when: args.customer_id == session.customer_id }', '"shipping:*"')
+  fs.writeFileSync(file, policy)
+  const { code, out } = await startDemo(['--fast', '--once', '--policy', file]).ended
+  expect(code).toBe(1)
+  expect(out).toContain('✗ NOT TRUE: responder: call an endpoint of the API that is not listed: refused')
 })
 
 test('the demo says what it takes', { timeout: bound }, async () => {
