@@ -12,14 +12,22 @@ const context: Readonly<Record<string, string>> = {
   'docs/agents.md': '\nagents: { deployer: { may: [] } }\n',
 }
 
-const blocks = ['README.md', 'docs/agents.md', 'docs/mcp.md'].flatMap((page) =>
+/** A piece of a file stands where its indentation says. */
+function whole(piece: string): string {
+  const within = /^ */.exec(piece)?.[0].length ?? 0
+  const api =
+    '  crm:\n    http: https://login.example.com\n    operations: { whoami: { request: GET /me, effect: read } }\n'
+  return `${within >= 2 ? 'resources:\n' : ''}${within >= 4 ? api : ''}${piece}`
+}
+
+const blocks = ['README.md', 'docs/agents.md', 'docs/mcp.md', 'docs/http.md', 'docs/secrets.md'].flatMap((page) =>
   [...fs.readFileSync(path.join(root, page), 'utf8').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(
     ([, text = ''], position) => [page, position + 1, text] as const,
   ),
 )
 
 test.each(blocks)('%s: configuration %i can be loaded as it stands', (page, _, text) => {
-  const loaded = loadSettings(text + (context[page] ?? ''), { file: path.join(root, page) })
+  const loaded = loadSettings(whole(text) + (context[page] ?? ''), { file: path.join(root, page) })
   expect(compilePolicy(loaded, { compileCondition }).digest).toHaveLength(64)
 })
 
