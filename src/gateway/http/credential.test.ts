@@ -1,8 +1,11 @@
 import type { ServerResponse } from 'node:http'
+import { Agent } from 'undici'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { json, resourcesIn, startApi, startHttpGateway } from '../../../test/support/http.ts'
 import type { TestApi } from '../../../test/support/http.ts'
 import { until } from '../../../test/support/sallyport.ts'
+import { createCredentials } from './credential.ts'
+import type { LeaseEnd } from './credential.ts'
 
 const policy = (url: string, credential: string, more = '') => `
 resources:
@@ -281,6 +284,41 @@ describe('tokens that are lent', () => {
     await until('it is revoked', () => ends().length === 1)
     expect(here.revoked).toEqual(['token-1-abcdefgh'])
     expect(await as(one)).toBe('Bearer token-2-abcdefgh')
+  })
+
+  test('nothing is lent to a request that was cut, nor after the end; what was never given out has no end', async () => {
+    const here = authority()
+    await start('{ bearer: key }')
+    const ended: LeaseEnd[] = []
+    const dispatcher = new Agent()
+    const credentials = createCredentials(
+      {
+        kind: 'oauth',
+        tokenUrl: `${api.url}/token`,
+        revokeUrl: `${api.url}/revoke`,
+        clientId: () => 'me',
+        clientSecret: () => 's:s',
+        isPerSession: true,
+      },
+      { dispatcher, clock: Date.now, onLeaseEnd: (end) => void ended.push(end) },
+    )
+    const { signal } = new AbortController()
+    try {
+      await expect(credentials.proof('cut', AbortSignal.abort())).rejects.toMatchObject({ code: 'cancelled' })
+      expect(here.given).toEqual([])
+      await credentials.proof('lent', signal)
+      const answer = api.on
+      api.on = (seen, res, req) => (seen.url === '/token' ? json(res, {}, 500) : answer(seen, res, req))
+      await expect(credentials.proof('failed', signal)).rejects.toMatchObject({ code: 'unavailable' })
+      credentials.ended(['cut', 'failed', 'never seen'])
+      await credentials.close()
+      expect(ended).toEqual([{ session: 'lent', revoked: true }])
+      api.on = answer
+      await expect(credentials.proof('later', signal)).rejects.toMatchObject({ code: 'unavailable' })
+      expect(here.given.length).toBe(1)
+    } finally {
+      await dispatcher.destroy()
+    }
   })
 
   test('where nothing can be revoked, the end of the session says so', async () => {

@@ -236,7 +236,7 @@ function clientCredentials(
   return {
     proof: async (session, signal) => ({ headers: { authorization: `Bearer ${await token(session, signal)}` } }),
     refused: (session) => void delete leases.get(keyOf(session))?.kept,
-    ended: (sessions) => endAll(credential.isPerSession ? sessions : []),
+    ended: endAll,
     async close() {
       isClosed = true
       endAll([...leases.keys()])
