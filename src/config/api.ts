@@ -15,6 +15,8 @@ export interface Api {
   readonly alias: string
   readonly base: string
   readonly credential: ApiCredential
+  /** Names of the secrets that the credential is made of. */
+  readonly secrets: readonly string[]
   readonly operations: ReadonlyMap<string, ApiOperation>
   readonly addresses: readonly string[]
   readonly ports: readonly number[]
@@ -61,6 +63,7 @@ export function apiOf(alias: string, resource: ResolvedHttp, documented: Readonl
     alias,
     base: resource.http,
     credential: credentialOf(resource.credential, resource.secrets),
+    secrets: [...new Set(Object.values(resource.secrets).flatMap(({ uses }) => uses))],
     operations: new Map([...written, ...described]),
     addresses: resource.addresses,
     ports: resource.ports,

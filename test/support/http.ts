@@ -78,7 +78,10 @@ export function resourcesIn(yaml: string): readonly HttpResource[] {
     const secrets = Object.fromEntries(
       Object.entries(templatesOf(resource.credential)).map(([key, template]) => [
         key,
-        { reveal: () => template.map((part) => (typeof part === 'string' ? part : '')).join('') },
+        {
+          reveal: () => template.map((part) => (typeof part === 'string' ? part : '')).join(''),
+          uses: [`test:${key}`],
+        },
       ]),
     )
     return [apiOf(alias, { ...resource, secrets: secrets as never }, new Map())]

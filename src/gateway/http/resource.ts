@@ -71,6 +71,8 @@ export interface HttpResource {
   /** Absolute, without a final `/`. */
   readonly base: string
   readonly credential: Credential
+  /** Names of the stored secrets that the credential is made of: for the record. */
+  readonly secrets?: readonly string[]
   readonly operations: ReadonlyMap<string, OperationDescription>
   /** Addresses and networks (`10.0.0.0/8`) that its host may be in although they are private. */
   readonly addresses: readonly string[]

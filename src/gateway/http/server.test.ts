@@ -90,6 +90,8 @@ describe('requests', () => {
     })
     expect(gateway.audit.of('action.done')[0]).toMatchObject({
       result: { status: 200, type: 'application/json', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) as string },
+      // Which secrets went along: their names.
+      secrets: [expect.stringMatching(/^test:/)],
     })
   })
 

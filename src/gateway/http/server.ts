@@ -311,7 +311,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       const { outgoing, sent } = outgoingOf(operation, taken, req)
       return inTime(operation.response.time, signal, async (within) => {
         const incoming = await send(outgoing, operation.response, at.ports, request.session, within)
-        return pass(incoming, request, at, passed, sent, within)
+        return withSecrets(at, await pass(incoming, request, at, passed, sent, within))
       }).catch((thrown: unknown) => {
         // What went out, went out. Of what may not be sent, nothing did.
         if (Failure.from(thrown).code !== 'forbidden') passed(0, sent().bytes)
@@ -322,6 +322,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     if (outcome.kind === 'refused') sayRefused(res, outcome.refusal, problems, taken.status, clock())
     else outcome.value()
   }
+
+  /** The record says which secrets went along. */
+  const withSecrets = <T>({ resource: { secrets = [] } }: Live, performed: Performed<T>): Performed<T> =>
+    secrets.length === 0 ? performed : { ...performed, secrets }
 
   function actionOf(
     { req, session }: HttpRequest,
@@ -454,7 +458,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         perform: (args, session, signal) => {
           const { outgoing, sent } = outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined)
           return inTime(operation.response.time, signal, async (within) =>
-            gathered(await send(outgoing, operation.response, at.ports, session, within), sent().bytes),
+            withSecrets(
+              at,
+              await gathered(await send(outgoing, operation.response, at.ports, session, within), sent().bytes),
+            ),
           )
         },
       },
