@@ -468,6 +468,7 @@ describe('hosts that pass unopened', () => {
     const [event] = audit.of('action.done')
     expect(event).toMatchObject({
       permission: 'out:connect',
+      host: 'files.desk.example',
       result: { host: 'files.desk.example', port: 443, address: '127.0.0.1' },
     })
     expect(Number(event?.['sent'])).toBeGreaterThan(300)

@@ -350,6 +350,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       label: tunnel.label,
       via: 'http',
       name: 'CONNECT',
+      host: wanted.host,
     } as const
     const outcome = await guard.run(
       action,
