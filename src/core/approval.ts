@@ -65,6 +65,10 @@ export interface Approval {
   readonly rules: readonly string[]
   readonly because: string
   readonly ask: Ask
+  /** Every permission that it needs, where there are several. */
+  readonly parts?: readonly { readonly permission: Permission; readonly effect: Effect }[]
+  /** What was found out for those who answer: what would be touched. */
+  readonly evidence?: JsonObject
   readonly openedAt: number
   /** A pending one expires then. Once approved, it has to be used by then. Epoch milliseconds. */
   readonly expiresAt: number

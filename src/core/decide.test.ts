@@ -660,3 +660,105 @@ test('the same action, facts and time give the same decision', () => {
     }),
   )
 })
+
+describe('an action that needs several permissions', () => {
+  const both = (effect: Effect = 'read') =>
+    actionOf('db.tickets:select', 'read', {
+      parts: [
+        { permission: 'db.tickets:select', effect: 'read', args: { n: 5 } },
+        { permission: 'db.responses:insert', effect, args: { n: 50 } },
+      ],
+    })
+  const tickets = { do: 'db.tickets:select' }
+  const responses = { do: 'db.responses:insert' }
+
+  test.each<[string, World, Effect, string]>([
+    ['is allowed where each is', { may: [tickets, responses] }, 'write', 'allow'],
+    ['is not there where one is not', { may: [tickets] }, 'write', 'unknown'],
+    [
+      'is denied where a rule forbids one',
+      { may: [tickets, responses], rules: [{ deny: 'db.responses:insert' }] },
+      'write',
+      'denied',
+    ],
+    ['asks where one asks', { may: [tickets, { ...responses, ask: someone }] }, 'write', 'ask'],
+    ['asks where one destroys', { may: [tickets, responses] }, 'destroy', 'ask'],
+    [
+      'holds each to the condition of its own entry',
+      {
+        may: [
+          { ...tickets, when: small },
+          { ...responses, when: small },
+        ],
+      },
+      'write',
+      'denied',
+    ],
+    ['shows each condition its own arguments', { may: [{ ...tickets, when: small }, responses] }, 'write', 'allow'],
+    ['asks by an effect that one has', { may: [tickets, responses], rules: [{ ask: '*:write' }] }, 'write', 'ask'],
+  ])('%s', (_, world, effect, expected) => {
+    expect(word(decided(world, both(effect)))).toBe(expected)
+  })
+
+  test('counts against the limits of each, and once against those of all', () => {
+    const limit = parseLimit('calls', '5/min')
+    const world: World = {
+      may: [
+        { ...tickets, limits: [limit] },
+        { ...responses, limits: [limit] },
+      ],
+      limits: [limit],
+    }
+    expect(limitsOf(both('write'), factsOf(world)).map(({ key }) => key)).toEqual([
+      expect.stringContaining('agent:reader'),
+      expect.stringContaining('db.tickets:select'),
+      expect.stringContaining('db.responses:insert'),
+    ])
+  })
+
+  test('property: it is never allowed where one of its permissions alone is not', () => {
+    const entries = fc.subarray([
+      tickets,
+      { ...tickets, when: never },
+      { ...tickets, ask: someone },
+      responses,
+      { ...responses, when: small },
+    ] as EntryText[])
+    const rules = fc.subarray([
+      { deny: 'db.tickets:select', when: first },
+      { ask: 'db.*:insert' },
+      { deny: '*:write' },
+    ] as RuleText[])
+    fc.assert(
+      fc.property(entries, rules, (may, given) => {
+        const world = { may, rules: given }
+        const alone = both('write').parts!.map((part) =>
+          decided(world, actionOf(part.permission, part.effect, { args: part.args })),
+        )
+        const severity = { allow: 0, ask: 1, deny: 2 }
+        expect(severity[decided(world, both('write')).kind]).toBe(Math.max(...alone.map(({ kind }) => severity[kind])))
+      }),
+    )
+  })
+})
+
+test('what the gateway can make nothing of is refused with its reason, whatever policy says', () => {
+  const refused = { rule: 'sql:function', because: '`pg_sleep` is not a function that can be called here' }
+  for (const mode of ['standard', 'observe'] as const)
+    expect(decided({ may: [lookup], mode }, actionOf('crm:lookup', 'read', { refused }))).toMatchObject({
+      kind: 'deny',
+      code: 'denied',
+      rules: ['sql:function'],
+      because: refused.because,
+    })
+})
+
+test('a resource that wants people asked has them asked, also where an entry never asks', () => {
+  const asks = { rule: 'resources.db.tables.tickets.ask', because: 'more than 10 rows' }
+  expect(decided({ may: [{ ...lookup, ask: 'never' }] }, actionOf('crm:lookup', 'read', { asks }))).toMatchObject({
+    kind: 'ask',
+    because: 'more than 10 rows',
+    ask: someone,
+  })
+  expect(word(decided({ may: [] }, actionOf('crm:lookup', 'read', { asks })))).toBe('unknown')
+})

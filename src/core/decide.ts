@@ -1,6 +1,6 @@
 import { bothAsks } from './approval.ts'
 import type { Approval, Ask } from './approval.ts'
-import type { Action } from './action.ts'
+import type { Action, Part } from './action.ts'
 import type { Condition, Scope } from './condition.ts'
 import type { Label } from './label.ts'
 import { check, counterKey } from './limit.ts'
@@ -87,7 +87,15 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   const over = endOf(facts.chain, now)
   if (over !== undefined) return deny('session_over', over)
 
-  const byLink = facts.chain.map((link) => decideLink(link, action, facts, now, trace))
+  if (action.refused !== undefined) {
+    const { rule, because, detail } = action.refused
+    trace({ what: rule, result: 'refused', note: because })
+    return deny('denied', because, [rule], detail)
+  }
+
+  const byLink = facts.chain.flatMap((link) =>
+    partsOf(action).map((part) => decideLink(link, part, action, facts, now, trace)),
+  )
   // The nearest to who acts: that is what a person wants to read.
   const unknown = byLink.findLast((decision) => decision.kind === 'deny' && decision.code === 'unknown')
   if (unknown !== undefined) return unknown
@@ -109,6 +117,10 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   // What observed agents of the chain would have been refused is told beside.
   return all.filter(({ kind }) => kind === 'allow').reduce(stricter, allowed)
 }
+
+/** Every permission that an action needs, with what conditions see of it. */
+export const partsOf = (action: Action): readonly Part[] =>
+  action.parts === undefined || action.parts.length === 0 ? [action] : action.parts
 
 /** Whether an approval was given, still stands, and was asked of everybody whom the question is for now. */
 const answers = (approval: Approval, ask: Ask, now: number): boolean =>
@@ -156,13 +168,10 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
     for (const limit of agent?.limits ?? []) own(limit, `agent:${session.agent}`, `agent ${session.agent}`)
     for (const limit of limits) own(limit, `session:${session.id}`, 'this session')
     for (const held of holds)
-      for (const entry of held.find(action.permission, action.effect))
-        for (const limit of entry.limits)
-          own(
-            limit,
-            `entry:${session.agent}:${entry.pattern.source}`,
-            `${action.permission} for agent ${session.agent}`,
-          )
+      for (const { permission, effect } of partsOf(action))
+        for (const entry of held.find(permission, effect))
+          for (const limit of entry.limits)
+            own(limit, `entry:${session.agent}:${entry.pattern.source}`, `${permission} for agent ${session.agent}`)
   }
   const byCounter = new Map<string, AppliedLimit>()
   for (const each of applied) {
@@ -216,17 +225,17 @@ function endOf(chain: readonly Link[], now: number): string | undefined {
 }
 
 /** One session's own answer, softened to `allow` where its agent is only observed. */
-function decideLink(link: Link, action: Action, facts: Facts, now: number, trace: Trace): Decision {
-  const decision = judgeLink(link, action, facts, now, (step) => trace({ agent: link.session.agent, ...step }))
+function decideLink(link: Link, part: Part, action: Action, facts: Facts, now: number, trace: Trace): Decision {
+  const decision = judgeLink(link, part, action, facts, now, (step) => trace({ agent: link.session.agent, ...step }))
   if (decision.kind === 'allow' || link.agent?.mode !== 'observe') return decision
   return { kind: 'allow', rules: decision.rules, because: 'observed only', would: decision }
 }
 
-function judgeLink(link: Link, action: Action, facts: Facts, now: number, trace: Trace): Decision {
+function judgeLink(link: Link, part: Part, action: Action, facts: Facts, now: number, trace: Trace): Decision {
   const { agent } = link
   if (agent === undefined) return deny('unknown', notThere, [], `policy knows no agent ${link.session.agent}`)
-  const { permission, effect } = action
-  const scope = scopeOf(link, action, facts.label, now)
+  const { permission, effect } = part
+  const scope = scopeOf(link, part, facts.label, now)
 
   const found = link.holds.map((held) => held.find(permission, effect))
   if (found.length === 0 || found.some((entries) => entries.length === 0)) {
@@ -274,9 +283,9 @@ function judgeLink(link: Link, action: Action, facts: Facts, now: number, trace:
           },
     )
 
-  const byDefault = defaultQuestion(agent, action, facts.label, asksNever)
+  const byDefault = action.asks ?? defaultQuestion(agent, part, facts.label, asksNever)
   if (byDefault === undefined) return verdict
-  if (verdict.kind === 'ask') return verdict
+  if (verdict.kind === 'ask' && action.asks === undefined) return verdict
   return stricter(verdict, {
     kind: 'ask',
     rules: [byDefault.rule],
@@ -292,11 +301,11 @@ const isOver = (agents: ReadonlySet<string> | undefined, agent: string): boolean
   agents === undefined || agents.has(agent)
 
 /** Questions that stand without being written. */
-function defaultQuestion(agent: AgentPolicy, action: Action, label: Label, asksNever: boolean) {
-  if (agent.mode === 'lockdown' && action.effect !== 'read' && label.trust === 'untrusted')
+function defaultQuestion(agent: AgentPolicy, { permission, effect }: Part, label: Label, asksNever: boolean) {
+  if (agent.mode === 'lockdown' && effect !== 'read' && label.trust === 'untrusted')
     return { rule: 'default:lockdown', because: 'this session has read untrusted text, and its agent is in lockdown' }
-  if (action.effect === 'destroy' && !asksNever)
-    return { rule: 'default:destroy', because: `${action.permission} cannot be taken back` }
+  if (effect === 'destroy' && !asksNever)
+    return { rule: 'default:destroy', because: `${permission} cannot be taken back` }
   return undefined
 }
 

@@ -30,6 +30,9 @@ export interface Question {
   readonly rules: readonly string[]
   readonly because: string
   readonly ask: Ask
+  /** Every permission that it needs, where there are several. */
+  readonly parts?: NonNullable<Approval['parts']>
+  readonly evidence?: JsonObject
 }
 
 /** Questions to people, from being opened to being used. Every change is an event. */

@@ -577,3 +577,53 @@ test('an operation that is not listed is answered as one that does not exist, an
   expect(seen(refused)).toEqual(seen(unheld))
   expect(world.audit.of('decision')[0]).toMatchObject({ code: 'denied', because: 'people are never deleted' })
 })
+
+test('people see what was found out for them, and who performs sees what they saw', async () => {
+  const world = await responding()
+  const { session, guard } = world
+  let gathered = 0
+  const hold = { most: 0, evidence: async () => ({ rows: 3, gathered: (gathered += 1) }) }
+  const delivered: unknown[] = []
+  const perform: Perform<string> = async (_cut, _passed, { evidence }) => {
+    delivered.push(evidence)
+    return { value: 'done', record: 'done', bytes: 4, checks: { ran: [] } }
+  }
+  const tried = () =>
+    guard.run(action(session, 'desk:refund', { amount: 5 }, { effect: 'write' }), perform, hold, nobodyLeaves)
+  const first = await tried()
+  const id = first.kind === 'refused' ? first.refusal.approval!.id : ''
+  expect(await world.approvals.get(id)).toMatchObject({ evidence: { rows: 3, gathered: 1 } })
+  await tried()
+  await world.approvals.answer(id, anna, 'approve')
+  expect(await tried()).toMatchObject({ kind: 'done' })
+  expect(delivered).toEqual([{ rows: 3, gathered: 1 }])
+})
+
+test('a question is asked also where nothing could be found out, and says so', async () => {
+  const world = await responding()
+  const evidence = () => Promise.reject(new Failure('unavailable', 'the database takes too long'))
+  const outcome = await world.guard.run(
+    action(world.session, 'desk:refund', { amount: 5 }, { effect: 'write' }),
+    counted().perform,
+    { most: 0, evidence },
+    nobodyLeaves,
+  )
+  const id = outcome.kind === 'refused' ? outcome.refusal.approval!.id : ''
+  expect(await world.approvals.get(id)).toMatchObject({ evidence: { failed: 'the database takes too long' } })
+})
+
+test('the record and the question name every permission that an action needs, and such a question can not be edited', async () => {
+  const world = await responding()
+  const parts: NonNullable<Parameters<typeof world.guard.run>[0]['parts']> = [
+    { permission: 'desk:read_ticket', effect: 'read' as const, args: { customer_id: 42 } },
+    { permission: 'desk:refund', effect: 'write' as const, args: { amount: 5 } },
+  ]
+  const given = action(world.session, 'desk:refund', { statement: 'both' }, { effect: 'write', parts })
+  const outcome = await world.guard.run(given, counted().perform, atOnce, nobodyLeaves)
+  const id = outcome.kind === 'refused' ? outcome.refusal.approval!.id : ''
+  expect(world.audit.of('decision')[0]).toMatchObject({ parts: ['desk:read_ticket', 'desk:refund'] })
+  expect(await world.approvals.get(id)).toMatchObject({
+    parts: [{ permission: 'desk:read_ticket' }, { effect: 'write' }],
+  })
+  await expect(world.guard.edit(id, { statement: 'other' }, anna)).rejects.toMatchObject({ code: 'conflict' })
+})

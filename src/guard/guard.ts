@@ -2,7 +2,7 @@ import type { Action } from '../core/action.ts'
 import { actorOf } from '../core/approval.ts'
 import type { Approval, Ask } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
-import { costAtStart, decide, isObserved, limitReached, limitsOf, notThere, visible } from '../core/decide.ts'
+import { costAtStart, decide, isObserved, limitReached, limitsOf, notThere, partsOf, visible } from '../core/decide.ts'
 import type { Decision, Denied, Facts, Link, RefusalCode, Trace } from '../core/decide.ts'
 import { Failure } from '../core/failure.ts'
 import type { Json, JsonObject } from '../core/json.ts'
@@ -54,6 +54,8 @@ export interface Permit {
   readonly event: string
   /** In words that the agent may see. */
   readonly because: string
+  /** What people were shown beside the arguments when they agreed. */
+  readonly evidence?: JsonObject
 }
 
 /** Which inspections ran over something, and which did not, and why (promise 7). */
@@ -90,6 +92,11 @@ export interface Hold {
   readonly most: number
   /** Told once, when the wait begins. Returns what ends it. */
   readonly waiting?: (approval: Approval) => () => void
+  /**
+   * What people should see beside the arguments: what would be touched. Found out once, when the question is opened;
+   * where it fails, the question says so.
+   */
+  readonly evidence?: (cut: AbortSignal) => Promise<JsonObject>
 }
 
 /** What the agent is told after each part of the path. */
@@ -229,7 +236,7 @@ export function createGuard(ports: GuardPorts): Guard {
 
   /** The open question about this very action, waited for as long as the caller can. */
   async function answerTo(question: Question, hold: Hold, cut: AbortSignal): Promise<Approval | Denied> {
-    const known = (await approvals.find(question)) ?? (await opened(question))
+    const known = (await approvals.find(question)) ?? (await opened(await withEvidence(question, hold, cut)))
     if ('code' in known) return known
     const { session } = actorOf(question.chain)
     const waiting = held.get(session) ?? 0
@@ -248,6 +255,15 @@ export function createGuard(ports: GuardPorts): Guard {
       else held.set(session, left)
       stop?.()
     }
+  }
+
+  async function withEvidence(question: Question, { evidence }: Hold, cut: AbortSignal): Promise<Question> {
+    if (evidence === undefined) return question
+    const found = await uncut(evidence, cut).catch((thrown: unknown): JsonObject => {
+      if (cut.aborted) throw thrown
+      return { failed: Failure.from(thrown).message }
+    })
+    return { ...question, evidence: redact(found, bounds).value as JsonObject }
   }
 
   async function opened(question: Question): Promise<Approval | Denied> {
@@ -278,7 +294,7 @@ export function createGuard(ports: GuardPorts): Guard {
   async function act<T>(
     { action, chain }: Tried,
     event: string,
-    { decision, limits }: Allowed,
+    { decision, facts, limits }: Allowed,
     perform: Perform<T>,
     cut: AbortSignal,
   ): Promise<Outcome<T>> {
@@ -311,7 +327,12 @@ export function createGuard(ports: GuardPorts): Guard {
           passed.bytes += bytes
           passed.sent += sent
         }
-        return perform(signal, count, { event, because: decision.because })
+        const evidence = facts.approval?.evidence
+        return perform(signal, count, {
+          event,
+          because: decision.because,
+          ...(evidence === undefined ? {} : { evidence }),
+        })
       }, cut)
     } catch (thrown) {
       const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
@@ -358,9 +379,10 @@ export function createGuard(ports: GuardPorts): Guard {
   }
 
   /** What the agent is told of a refusal. */
-  function told({ permission, effect }: Action, facts: Facts, { code, because, retryAt }: Denied) {
+  function told(action: Action, facts: Facts, { code, because, retryAt }: Denied) {
     // What is not listed is not there, for whatever reason it is refused.
-    if (code !== 'session_over' && !visible(permission, effect, facts.chain, facts.policy))
+    const isListed = partsOf(action).every((part) => visible(part.permission, part.effect, facts.chain, facts.policy))
+    if (action.refused === undefined && code !== 'session_over' && !isListed)
       return { code: 'unknown' as const, because: notThere }
     return { code, because, ...(retryAt === undefined ? {} : { retryAt }) }
   }
@@ -414,6 +436,7 @@ export function createGuard(ports: GuardPorts): Guard {
       chain: chainOf(chain).map(({ session, agent, behalf }) => ({ session, agent, behalf })),
       permission: action.permission,
       effect: action.effect,
+      ...(action.parts === undefined ? {} : { parts: action.parts.map(({ permission }) => permission) }),
       via: action.via,
       ...(action.name === undefined ? {} : { name: action.name.slice(0, 200) }),
       decision: decision.kind,
@@ -470,6 +493,8 @@ export function createGuard(ports: GuardPorts): Guard {
     const old = await approvals.get(id)
     if (old === undefined) throw new Failure('not_found', `there is no ${id}`)
     if (old.state !== 'pending') throw new Failure('conflict', `${id} is ${old.state}`)
+    if (old.parts !== undefined)
+      throw new Failure('conflict', `what ${id} needs follows from what it says: deny it, and say what to do instead`)
     const session = actorOf(old.chain).session
     const action: Action = {
       session,
@@ -515,6 +540,9 @@ function questionOf(action: Action, facts: Facts, decision: Extract<Decision, { 
     permission: action.permission,
     effect: action.effect,
     args: action.args,
+    ...(action.parts === undefined
+      ? {}
+      : { parts: action.parts.map(({ permission, effect }) => ({ permission, effect })) }),
     argsDigest: facts.argsDigest,
     policy: facts.policy.digest,
     rules: decision.rules,
