@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
+import { pipeline } from 'node:stream'
 import type { Transform } from 'node:stream'
 import { Failure } from '../../core/failure.ts'
 import type { JsonObject } from '../../core/json.ts'
@@ -103,6 +104,50 @@ export async function decoded(bytes: Buffer, encoding: string | undefined, most:
     decoder.once('error', (cause) => reject(new Failure('invalid', 'the body can’t be decoded', { cause })))
     decoder.end(bytes)
   })
+}
+
+/** Bytes of a body while they come, and how many they will be, where that is known. */
+export interface Chunks {
+  readonly chunks: AsyncIterator<Buffer>
+  readonly length: number | undefined
+}
+
+/**
+ * The body of a request with its encoding taken off, while it comes and no faster than it is read. Fails with `too_large`
+ * where more than `most` bytes come; whoever reads counts what they are once decoded. Its chunks fail with `invalid` where
+ * they can't be decoded, `cancelled` when the client leaves. What it puts into `freed` ends it.
+ */
+export function decodedChunksOf(req: IncomingMessage, most: number, freed: (() => void)[]): Chunks {
+  const given = req.headers['content-length']
+  const length = given === undefined ? undefined : Number(given)
+  const tooLarge = (): Failure => new Failure('too_large', `the body is larger than ${most} bytes`)
+  if ((length ?? 0) > most) throw tooLarge()
+  const decoder = decoderFor(req.headers['content-encoding'])
+  if (decoder === undefined) return { chunks: chunksOf(req), length }
+  freed.push(() => void decoder.destroy())
+
+  async function* encoded(): AsyncGenerator<Buffer> {
+    let bytes = 0
+    try {
+      for await (const chunk of { [Symbol.asyncIterator]: () => chunksOf(req) }) {
+        bytes += chunk.length
+        // Something can be decoded to nothing without end.
+        if (bytes > most) throw tooLarge()
+        yield chunk
+      }
+    } catch (cause) {
+      throw cause instanceof Failure ? cause : new Failure('cancelled', 'the request was cut off', { cause })
+    }
+  }
+  const stream: AsyncIterable<Buffer> = pipeline(encoded, decoder, () => {})
+  async function* unpacked(): AsyncGenerator<Buffer> {
+    try {
+      yield* stream
+    } catch (cause) {
+      throw cause instanceof Failure ? cause : new Failure('invalid', 'the body can’t be decoded', { cause })
+    }
+  }
+  return { chunks: unpacked(), length: undefined }
 }
 
 /** A file of a body: what its arguments say of it, and its bytes. */

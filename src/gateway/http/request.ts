@@ -5,7 +5,7 @@ import type { Problem } from '../../core/action.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import { parseJson } from '../../guard/json.ts'
-import { chunksOf, decoded, describeFile, readParts, readUpTo, writeParts } from './body.ts'
+import { chunksOf, decoded, decodedChunksOf, describeFile, readParts, readUpTo, writeParts } from './body.ts'
 import type { Part, Room } from './body.ts'
 import { listedHeaders, requestHeaders } from './headers.ts'
 import { compose, valuesAs } from './operation.ts'
@@ -30,8 +30,14 @@ export type Carried =
   | { readonly kind: 'none' }
   | { readonly kind: 'parts'; readonly parts: readonly Part[] }
   | { readonly kind: 'bytes'; readonly type: string; readonly bytes: Buffer }
-  /** A body that is passed on while it comes. `whole` reads the rest of it first, where it has to be known. */
-  | { readonly kind: 'stream'; readonly type: string; readonly begun: Buffer; readonly length: number | undefined }
+  /** A body that is passed on while it comes. */
+  | {
+      readonly kind: 'stream'
+      readonly type: string
+      readonly begun: Buffer
+      readonly rest: AsyncIterator<Buffer>
+      readonly length: number | undefined
+    }
 
 export interface TakePorts {
   readonly room: Room
@@ -200,7 +206,10 @@ function utf8(bytes: Buffer): string {
   }
 }
 
-/** An upload is passed on as it is. What people are asked about has to be known to the last byte, so that is read first. */
+/**
+ * An upload is passed on as it is, without the encoding that it came in: what is decided about and recorded is what the
+ * API reads. What people are asked about has to be known to the last byte, so that is read first.
+ */
 async function takeUpload(
   req: IncomingMessage,
   { types, size }: ContentOf<'upload'>,
@@ -210,25 +219,19 @@ async function takeUpload(
 ): Promise<Body> {
   if (!isListedType(type === '' ? 'application/octet-stream' : type, types))
     throw new Unacceptable(415, `\`Content-Type\` has to be one of ${types.join(', ')}`)
-  const encoding = req.headers['content-encoding']
-  if (encoding !== undefined && encoding !== 'identity')
-    throw new Unacceptable(415, 'an upload has to be sent as it is, without `Content-Encoding`')
-  const given = req.headers['content-length']
-  const length = given === undefined ? undefined : Number(given)
-  if ((length ?? 0) > size) throw tooLarge(size)
+  const { chunks, length } = decodedChunksOf(req, size, ports.freed)
   const shown = type === '' ? 'application/octet-stream' : type
   const known = (bytes: Buffer): Body => ({
     args: { body: describeFile({ file: undefined, type: shown, bytes }) },
     problems: [],
     carried: { kind: 'bytes', type: shown, bytes },
   })
-  const chunks = chunksOf(req)
   const begun = await readUpTo(chunks, Math.min(size, mostLooked), ports.room, ports.freed)
   if (begun.isWhole) return known(begun.bytes)
   if (begun.bytes.length > size) throw tooLarge(size)
   const args: JsonObject = { body: { type: shown, ...(length === undefined ? {} : { bytes: length }) } }
   if (!ports.needsWhole({ ...outside, ...args }))
-    return { args, problems: [], carried: { kind: 'stream', type: shown, begun: begun.bytes, length } }
+    return { args, problems: [], carried: { kind: 'stream', type: shown, begun: begun.bytes, rest: chunks, length } }
   const most = Math.min(size, mostAsked)
   const whole = await readUpTo(chunks, most, ports.room, ports.freed, begun.bytes)
   if (!whole.isWhole)
@@ -244,7 +247,7 @@ export function outgoingOf(
 ): { readonly outgoing: Outgoing; readonly sent: () => JsonObject & { readonly bytes: number } } {
   const { path, query, headers, body } = compose(operation, args)
   const along = req === undefined ? { accept: operation.response.types.join(', ') } : requestHeaders(req)
-  const made = bodyOf(operation.content, body, carried, req)
+  const made = bodyOf(operation.content, body, carried)
   return {
     outgoing: {
       method: operation.method,
@@ -269,12 +272,7 @@ interface MadeBody {
   readonly sent: () => JsonObject & { readonly bytes: number }
 }
 
-function bodyOf(
-  content: Content,
-  value: Json | undefined,
-  carried: Carried,
-  req: IncomingMessage | undefined,
-): MadeBody {
+function bodyOf(content: Content, value: Json | undefined, carried: Carried): MadeBody {
   const whole = (type: string, bytes: Buffer): MadeBody => ({
     type,
     body: bytes,
@@ -300,7 +298,7 @@ function bodyOf(
     }
     case 'upload':
       if (carried.kind === 'bytes') return whole(carried.type, carried.bytes)
-      return carried.kind === 'stream' && req !== undefined ? streamed(carried, content.size, req) : nothing
+      return carried.kind === 'stream' ? streamed(carried, content.size) : nothing
   }
 }
 
@@ -314,12 +312,8 @@ const textsOf = (value: Json | undefined): [string, string][] =>
       )
     : []
 
-/** The rest of an upload, as fast as the upstream takes it, and no more than it may be. */
-function streamed(
-  { type, begun, length }: Extract<Carried, { kind: 'stream' }>,
-  most: number,
-  req: IncomingMessage,
-): MadeBody {
+/** An upload, as fast as the upstream takes it, and no more than it may be. */
+function streamed({ type, begun, rest, length }: Extract<Carried, { kind: 'stream' }>, most: number): MadeBody {
   const hash = createHash('sha256')
   let bytes = 0
   let isWhole = false
@@ -331,7 +325,7 @@ function streamed(
       return chunk
     }
     yield pass(begun)
-    for await (const chunk of { [Symbol.asyncIterator]: () => chunksOf(req) }) yield pass(chunk)
+    for await (const chunk of { [Symbol.asyncIterator]: () => rest }) yield pass(chunk)
     isWhole = true
   }
   return {
