@@ -5,6 +5,7 @@ import type { Label } from '../core/label.ts'
 import type { Effect } from '../core/permission.ts'
 import { compileSchema } from '../guard/schema.ts'
 import { duration, effect, headerName, readers, size, textRead, toolName, trust } from './forms.ts'
+import { limitsOfHosts } from './limits.ts'
 import { parseTemplate } from './reference.ts'
 import type { Template } from './reference.ts'
 
@@ -42,6 +43,12 @@ export interface OperationSettings {
   readonly label: Partial<Label>
   readonly description?: string
   readonly response: { readonly types: readonly string[]; readonly size: number; readonly time: number }
+  /** Its request may open a WebSocket. `message` in bytes, `time` in milliseconds. */
+  readonly websocket?: {
+    readonly message: number
+    readonly time: number
+    readonly protocols?: readonly string[] | undefined
+  }
   /** The schema of all arguments together: what conditions and lists of tools know. */
   readonly schema: JsonObject
 }
@@ -73,6 +80,25 @@ const response = z
   })
   .describe('What an answer may be.')
   .prefault({})
+
+const mostMessage = 16_000_000
+const mostOpen = 24 * 3_600_000
+
+const boundsOfWebSocket = z.strictObject({
+  message: size.prefault('1 MB').describe('How large a message may be, in each direction: at most 16 MB.'),
+  time: duration.prefault('1 h').describe('How long it may be open: at most 24 h.'),
+  protocols: z
+    .array(z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}$/, 'expected the name of a subprotocol'))
+    .min(1)
+    .max(20)
+    .describe('Subprotocols that an agent may ask for. Any, unless said.')
+    .optional(),
+})
+const websocket = z
+  .union([z.literal(true).transform(() => boundsOfWebSocket.parse({})), boundsOfWebSocket], {
+    error: 'expected `true`, or `{ message, time, protocols }`',
+  })
+  .describe('Its request may open a WebSocket. Without this every upgrade is refused.')
 
 const operationKeys = {
   request: z
@@ -107,6 +133,7 @@ const operationKeys = {
     .max(50)
     .describe('Headers of the request that are passed on, as `args.headers`. Never a credential.'),
   response,
+  websocket,
   trust,
   readers,
 }
@@ -124,6 +151,7 @@ const operationForm = z.strictObject({
   upload: operationKeys.upload.optional(),
   headers: operationKeys.headers.prefault([]),
   response: operationKeys.response,
+  websocket: operationKeys.websocket.optional(),
   trust: operationKeys.trust.optional(),
   readers: operationKeys.readers.optional(),
 })
@@ -152,7 +180,17 @@ const operation = operationForm.transform((given, context): WrittenOperation | D
   }
   const label = labelOf(given)
   if (given.request === undefined) {
-    for (const key of ['path', 'query', 'required', 'body', 'form', 'multipart', 'upload', 'description'] as const)
+    for (const key of [
+      'path',
+      'query',
+      'required',
+      'body',
+      'form',
+      'multipart',
+      'upload',
+      'description',
+      'websocket',
+    ] as const)
       if (given[key] !== undefined) refuse([key], `\`${key}\` goes with \`request\`; without it the document says it`)
     return { kind: 'documented', effect: given.effect, headers, response: given.response, label }
   }
@@ -172,6 +210,12 @@ const operation = operationForm.transform((given, context): WrittenOperation | D
       content: contentOf(given),
       headers,
     })
+    if (given.websocket !== undefined && made.method !== 'GET')
+      refuse(['websocket'], `a WebSocket is opened by a \`GET\`, and this is a ${made.method}`)
+    if ((given.websocket?.message ?? 1) > mostMessage || given.websocket?.message === 0)
+      refuse(['websocket', 'message'], 'expected a size of at most 16 MB')
+    if ((given.websocket?.time ?? 1) > mostOpen || given.websocket?.time === 0)
+      refuse(['websocket', 'time'], 'expected a time of at most 24 h')
     return {
       kind: 'written',
       ...made,
@@ -179,6 +223,7 @@ const operation = operationForm.transform((given, context): WrittenOperation | D
       effect: given.effect,
       label,
       response: given.response,
+      ...(given.websocket === undefined ? {} : { websocket: given.websocket }),
       ...(given.description === undefined ? {} : { description: given.description }),
     }
   } catch (thrown) {
@@ -614,6 +659,7 @@ export const httpResource = z.strictObject({
     ),
   trust: trust.default('untrusted'),
   readers: readers.default('internal'),
+  limits: limitsOfHosts,
 })
 
 export type HttpResourceSettings = z.output<typeof httpResource>

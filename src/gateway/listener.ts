@@ -1,5 +1,5 @@
-import { createServer } from 'node:http'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { Failure } from '../core/failure.ts'
 import type { SessionId } from '../core/session.ts'
@@ -23,7 +23,10 @@ export interface ListenerOptions {
   readonly authenticate: (credential: string) => Promise<SessionId>
   /** By path. */
   readonly guarded: Readonly<Record<string, AgentHandler>>
-  /** By how paths begin: `/api/`. They read the body themselves once it is wanted (`Expect: 100-continue`). */
+  /**
+   * By how paths begin: `/api/`. They read the body themselves once it is wanted (`Expect: 100-continue`), and are
+   * asked for WebSockets too: then the connection is no longer read as HTTP, and an answer is the last thing on it.
+   */
   readonly below?: Readonly<Record<string, AgentHandler>>
   readonly open: Readonly<Record<string, OpenHandler>>
   /** Connections at one moment; more are closed at once. */
@@ -89,9 +92,18 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
   // A client that asks whether to send its body is told once it is known that the body is wanted.
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => void answer(req, res))
   // Other protocols are not spoken here: clients that can do without them try again without.
-  server.on('upgrade', (_req: IncomingMessage, socket: Socket) =>
-    socket.end('HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'),
-  )
+  const upgraded = new Set<Socket>()
+  server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => {
+    socket.on('error', () => {})
+    const isWebSocket = req.headers.upgrade?.trim().toLowerCase() === 'websocket' && beneath(req) !== undefined
+    const res = isWebSocket ? responseOn(req, socket) : undefined
+    if (res === undefined)
+      return void socket.end('HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+    upgraded.add(socket)
+    socket.once('close', () => upgraded.delete(socket))
+    if (head.length > 0) socket.unshift(head)
+    void answer(req, res)
+  })
   server.on('connect', (_req: IncomingMessage, socket: Socket) =>
     socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'),
   )
@@ -184,11 +196,30 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       server.closeIdleConnections()
-      const late = setTimeout(() => server.closeAllConnections(), 1_000)
+      const late = setTimeout(() => {
+        server.closeAllConnections()
+        for (const socket of upgraded) socket.destroy()
+      }, 1_000)
       await closed
       clearTimeout(late)
     },
   }
+}
+
+/** An answer on a connection that is no longer read as HTTP; undefined where an earlier one has not been given yet. */
+function responseOn(req: IncomingMessage, socket: Socket): ServerResponse | undefined {
+  const res = new ServerResponse(req)
+  res.shouldKeepAlive = false
+  try {
+    res.assignSocket(socket)
+  } catch {
+    return undefined
+  }
+  res.once('finish', () => {
+    res.detachSocket(socket)
+    socket.end(() => socket.destroy())
+  })
+  return res
 }
 
 function refuse(req: IncomingMessage, res: ServerResponse, status: number, error: string, because: string): void {

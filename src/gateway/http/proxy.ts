@@ -26,6 +26,7 @@ import type { HttpGateway, HttpOperation } from './server.ts'
 import { readTarget } from './target.ts'
 import { connectTo, createTunnel, firstWords, passBetween } from './tunnel.ts'
 import type { Tunnel, TunnelResource } from './tunnel.ts'
+import { asksForWebSocket } from './websocket.ts'
 
 export interface ProxyOptions {
   readonly host: string
@@ -122,6 +123,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   const opened = new WeakMap<object, Opened>()
   const held = new Map<SessionId, Set<Held>>()
   const lines = new WeakMap<object, { tail: Promise<void>; length: number }>()
+  const upgraded = new Set<Socket>()
 
   // One server for the connections that come, and for what is inside of those that were opened: one set of bounds.
   const server = createServer(
@@ -144,9 +146,16 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
     else socket.destroy()
   })
-  server.on('upgrade', (req: IncomingMessage, socket: Socket) => {
+  server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => {
+    // What was asked before on this connection has not been answered yet.
+    if ((lines.get(socket)?.length ?? 0) > 0) return void socket.destroy()
     const res = responseOn(req, socket)
-    say(res, 426, { code: 'not_supported', message: 'other protocols than HTTP/1.1 are not spoken here' })
+    if (!asksForWebSocket(req))
+      return say(res, 426, { code: 'not_supported', message: 'other protocols than HTTP/1.1 are not spoken here' })
+    upgraded.add(socket)
+    socket.once('close', () => upgraded.delete(socket))
+    if (head.length > 0) socket.unshift(head)
+    inLine(req, res)
   })
   server.on('connect', (req: IncomingMessage, socket: Socket, head: Buffer) => {
     // What was asked before on this connection has not been answered yet.
@@ -521,6 +530,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       const late = setTimeout(() => {
         server.closeAllConnections()
         for (const all of held.values()) for (const { socket } of all) socket.destroy()
+        for (const socket of upgraded) socket.destroy()
       }, 1_000)
       // What is open and idle inside a connection is closed with it.
       await closed

@@ -12,6 +12,15 @@ export interface FileBounds {
   readonly size: number
 }
 
+export interface WebSocketBounds {
+  /** Bytes of one message, in each direction. */
+  readonly message: number
+  /** Milliseconds that it may be open. */
+  readonly time: number
+  /** Subprotocols that may be asked for; any, where it is absent. */
+  readonly protocols?: readonly string[] | undefined
+}
+
 /** What the body of a request is. */
 export type Content =
   | { readonly kind: 'none' }
@@ -38,6 +47,8 @@ export interface OperationDescription {
   readonly description?: string
   /** Bytes, and milliseconds to the end of the answer. */
   readonly response: { readonly types: readonly string[]; readonly size: number; readonly time: number }
+  /** Its request may open a WebSocket, within these bounds. */
+  readonly websocket?: WebSocketBounds
   /** Schema of all arguments together. */
   readonly schema: JsonObject
   readonly barred?: NonNullable<Action['barred']>
