@@ -1,4 +1,5 @@
 import { effects, hasWildcard } from '../core/permission.ts'
+import { verbs } from '../postgres/description.ts'
 import type { Pattern } from '../core/permission.ts'
 import { needOf } from './ask.ts'
 import type { AskSettings } from './ask.ts'
@@ -7,6 +8,8 @@ import { hasReference } from './reference.ts'
 import type { Template } from './reference.ts'
 import { routeOf, templatesOf } from './http.ts'
 import type { HttpResourceSettings } from './http.ts'
+import { addressProblem, verbsOf } from './postgres.ts'
+import type { PostgresResourceSettings } from './postgres.ts'
 import type { TunnelResourceSettings } from './tunnel.ts'
 import { isLoopback } from './schema.ts'
 import type { Address, EntrySettings, ResourceSettings, Settings } from './schema.ts'
@@ -39,11 +42,13 @@ function checkReferences(value: unknown, path: Path, depth: number, findings: Fi
     const isReplaced =
       (path.length === 5 && path[2] === 'mcp' && (path[3] === 'env' || path[3] === 'headers')) ||
       path[2] === 'credential' ||
+      (path.length === 3 && path[0] === 'resources' && (path[2] === 'postgres' || path[2] === 'password')) ||
       (path[0] === 'secrets' && path[3] === 'auth')
     if (hasReference(value) && !isReplaced)
       findings.problems.push({
         path,
-        message: 'nothing is replaced here: `${…}` may stand in `mcp.env`, `mcp.headers` and `credential`',
+        message:
+          'nothing is replaced here: `${…}` may stand in `mcp.env`, `mcp.headers`, `credential`, `postgres` and `password`',
       })
   } else if (Array.isArray(value))
     for (const [position, item] of value.entries()) checkReferences(item, [...path, position], depth + 1, findings)
@@ -52,13 +57,23 @@ function checkReferences(value: unknown, path: Path, depth: number, findings: Fi
 }
 
 function checkListeners({ listen }: Settings, { problems, warnings }: Findings): void {
-  const { agents, people, proxy } = listen
+  const { agents, people, proxy, sql } = listen
   const clash = (one: Address, other: Address): boolean =>
     one.port !== 0 && one.port === other.port && (one.host === other.host || isAny(one) || isAny(other))
   if (clash(agents, people))
     problems.push({ path: ['listen', 'people'], message: 'expected another port: agents and people never share one' })
   if (proxy !== undefined && (clash(proxy, people) || clash(proxy, agents)))
     problems.push({ path: ['listen', 'proxy'], message: 'expected another port: this one is taken in `listen`' })
+  if (sql !== undefined) {
+    if ([agents, people, proxy].some((other) => other !== undefined && clash(sql.at, other)))
+      problems.push({ path: ['listen', 'sql'], message: 'expected another port: this one is taken in `listen`' })
+    if (sql.tls === undefined && !isLoopback(sql.at.host))
+      problems.push({
+        path: ['listen', 'sql'],
+        message:
+          'other machines could reach this, and tokens would go unencrypted: expected `{ at, certificate, key }`',
+      })
+  }
   for (const [side, address] of [
     ['agents', agents],
     ['people', people],
@@ -159,6 +174,7 @@ function checkResources({ resources, listen }: Settings, { problems, warnings }:
   }
   for (const [name, resource] of Object.entries(resources))
     if ('http' in resource) checkHttp(name, resource, { problems, warnings })
+    else if ('postgres' in resource) checkPostgres(name, resource, { problems, warnings })
     else if ('tunnel' in resource) {
       checkTunnel(name, resource, resources, problems)
       if (listen.proxy === undefined)
@@ -167,6 +183,22 @@ function checkResources({ resources, listen }: Settings, { problems, warnings }:
           message: 'nothing passes through it without `listen.proxy`',
         })
     }
+}
+
+/** What is odd in a database. */
+function checkPostgres(name: string, resource: PostgresResourceSettings, { problems, warnings }: Findings): void {
+  const path = ['resources', name]
+  const text = resource.postgres.every((part) => typeof part === 'string') ? resource.postgres.join('') : undefined
+  const credentials = 'a credential stands in this file, and every version of the file is kept: use `${secret:NAME}`'
+  if (resource.password?.every((part) => typeof part === 'string') === true)
+    warnings.push({ path: [...path, 'password'], message: credentials })
+  if (text === undefined) return
+  const wrong = addressProblem(text)
+  if (wrong !== undefined) return void problems.push({ path: [...path, 'postgres'], message: wrong })
+  const { password, hostname } = new URL(text)
+  if (password !== '') warnings.push({ path: [...path, 'postgres'], message: credentials })
+  if (resource.tls === 'off' && !isLoopback(hostname))
+    warnings.push({ path: [...path, 'tls'], message: 'nothing is encrypted on the way to it' })
 }
 
 /** A connection to a host is either opened or passed on: which of them holds may not depend on who asks. */
@@ -243,11 +275,19 @@ function checkVaultReferences({ resources, secrets }: Settings, { problems }: Fi
   for (const [name, resource] of Object.entries(resources)) {
     if ('functions' in resource || 'tunnel' in resource) continue
     const [path, templates]: readonly [Path, Readonly<Record<string, Template>>] =
-      'http' in resource
-        ? [['credential'], templatesOf(resource.credential)]
-        : resource.mcp.kind === 'http'
-          ? [['mcp', 'headers'], resource.mcp.headers]
-          : [['mcp', 'env'], resource.mcp.env]
+      'postgres' in resource
+        ? [
+            [],
+            {
+              postgres: resource.postgres,
+              ...(resource.password === undefined ? {} : { password: resource.password }),
+            },
+          ]
+        : 'http' in resource
+          ? [['credential'], templatesOf(resource.credential)]
+          : resource.mcp.kind === 'http'
+            ? [['mcp', 'headers'], resource.mcp.headers]
+            : [['mcp', 'env'], resource.mcp.env]
     for (const [key, template] of Object.entries(templates))
       if (template.some((part) => typeof part !== 'string' && part.from === 'vault'))
         problems.push({
@@ -328,6 +368,7 @@ function checkPattern(
     findings.problems.push({ path, message: `\`${pattern.source}\`: there is no resource \`${name}\`${near}` })
     return
   }
+  if ('postgres' in resource) return checkTable(pattern, path, where, name, resource, findings)
   const tools = toolsOf(resource)
   const { operation } = pattern
   const isEffect = (effects as readonly string[]).includes(operation)
@@ -354,6 +395,41 @@ function checkPattern(
     })
 }
 
+/** A permission over a database: of a table and what is done to it, or a tool. */
+function checkTable(
+  { source, target, operation }: Pattern,
+  path: Path,
+  where: 'list' | 'rule',
+  name: string,
+  { tables, tools }: PostgresResourceSettings,
+  { problems }: Findings,
+): void {
+  const [, part, more] = target
+  const complain = (what: string, given: string, known: readonly string[]): void =>
+    void problems.push({ path, message: `\`${source}\`: ${what}${didYouMean(given, known)}` })
+  if (more !== undefined) return complain('expected `resource.table:operation`', more, [])
+  const isEffect = where === 'rule' && (effects as readonly string[]).includes(operation)
+  if (part === undefined) {
+    if (operation !== '*' && !isEffect && !Object.hasOwn(tools, operation))
+      complain(
+        `\`${name}\` has no tool \`${operation}\`; a table’s operations are \`${name}.<table>:select\` and the like`,
+        operation,
+        Object.keys(tools),
+      )
+    return
+  }
+  const table = Object.hasOwn(tables, part) ? tables[part] : undefined
+  if (part !== '*' && table === undefined)
+    return complain(`\`${name}\` has no table \`${part}\``, part, Object.keys(tables))
+  const known = table === undefined ? verbs : verbsOf(table)
+  if (operation !== '*' && !isEffect && !(known as readonly string[]).includes(operation))
+    complain(
+      `\`${name}.${part}\` has no \`${operation}\`; it has ${known.map((verb) => `\`${verb}\``).join(', ')}`,
+      operation,
+      known,
+    )
+}
+
 /** Says what a wildcard lets through, today and later. */
 function opens(pattern: Pattern, { resources }: Settings): string {
   const over = Object.entries(resources).filter(([name]) => pattern.target[0] === '*' || pattern.target[0] === name)
@@ -370,13 +446,20 @@ const toolsOf = (resource: ResourceSettings): Readonly<Record<string, unknown>> 
       ? resource.functions
       : 'tunnel' in resource
         ? { connect: resource.effect }
-        : Array.isArray(resource.operations)
-          ? Object.fromEntries(resource.operations.map((id) => [id, id]))
-          : resource.operations
+        : 'postgres' in resource
+          ? resource.tools
+          : Array.isArray(resource.operations)
+            ? Object.fromEntries(resource.operations.map((id) => [id, id]))
+            : resource.operations
 
 const operationsOf = (name: string, resource: ResourceSettings, { target, operation }: Pattern): readonly string[] =>
   target.length > 1
-    ? []
+    ? 'postgres' in resource
+      ? Object.entries(resource.tables)
+          .filter(([table]) => target[1] === '*' || target[1] === table)
+          .flatMap(([table, given]) => verbsOf(given).map((verb) => `${name}.${table}:${verb}`))
+          .filter((permission) => operation === '*' || permission.endsWith(`:${operation}`))
+      : []
     : Object.keys(toolsOf(resource))
         .filter((tool) => operation === '*' || operation === tool)
         .map((tool) => `${name}:${tool}`)

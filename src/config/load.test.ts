@@ -80,8 +80,8 @@ test.each<[string, string, RegExp]>([
   ['a denial with people', `${crm}${people}rules: [{ deny: "crm:*", of: support }]`, /`of` is for rules that ask/],
   [
     'a resource of another kind',
-    'resources: { db: { postgres: x } }',
-    /kind `postgres` are not supported yet; kinds that are: mcp, http, functions, tunnel$/,
+    'resources: { db: { files: x } }',
+    /kind `files` are not supported yet; kinds that are: mcp, http, functions, tunnel, postgres$/,
   ],
   ['a resource of no kind', 'resources: { db: {} }', /^1:18: resources\.db: `mcp` is missing$/],
   [

@@ -59,7 +59,7 @@ function unknownKey(key: string, path: readonly (string | number)[]): string {
 }
 
 /** Kinds of resource that people may have read of, and that this version does not have. */
-const plannedKinds = ['postgres', 'files', 'code']
+const plannedKinds = ['files', 'code']
 
 /** Whether `mcp` is missing because the resource is of another kind, which is said already. */
 const isOfUnknownKind = (path: readonly (string | number)[], data: unknown): boolean =>

@@ -12,6 +12,7 @@ import type {
   FunctionsResourceSettings,
   HttpResourceSettings,
   McpResourceSettings,
+  PostgresResourceSettings,
   TunnelResourceSettings,
   Upstream,
 } from './schema.ts'
@@ -26,7 +27,16 @@ export type ResolvedUpstream =
 export type ResolvedMcp = Omit<McpResourceSettings, 'mcp'> & { readonly mcp: ResolvedUpstream }
 /** The texts of its credential by their keys (`bearer`, `basic.user`). */
 export type ResolvedHttp = HttpResourceSettings & { readonly secrets: Readonly<Record<string, Secret>> }
-export type ResolvedResource = ResolvedMcp | ResolvedHttp | FunctionsResourceSettings | TunnelResourceSettings
+/** Address and password of its role. */
+export type ResolvedPostgres = PostgresResourceSettings & {
+  readonly secrets: { readonly address: Secret; readonly password?: Secret }
+}
+export type ResolvedResource =
+  | ResolvedMcp
+  | ResolvedHttp
+  | ResolvedPostgres
+  | FunctionsResourceSettings
+  | TunnelResourceSettings
 
 export interface ReferenceSources {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -98,13 +108,13 @@ export async function resolveReferences(loaded: LoadedSettings, sources: Referen
         problems.push({ ...loaded.at(path), message: Failure.from(thrown).message })
       }
     // A NUL cuts an environment variable short, and a line end would begin another header.
-    const forbidden = path.at(-2) === 'headers' || path[2] === 'credential' ? /[\0\r\n]/ : /\0/
+    const forbidden = path.at(-2) === 'headers' || path[2] === 'credential' || path.length === 3 ? /[\0\r\n]/ : /\0/
     const name = names.length === 0 ? String(path.at(-1)) : names.join(' ')
     if (parts.some((part) => typeof part === 'string' && forbidden.test(part)))
       problems.push({ ...loaded.at(path), message: `the value ${unfit}` })
     const isFixed = parts.every((part) => typeof part === 'string')
     // A credential that stands in the file itself.
-    if (names.length === 0 && (path[2] === 'credential' || namesCredential(name)))
+    if (names.length === 0 && (path[2] === 'credential' || path[2] === 'password' || namesCredential(name)))
       known.set(path.join('.'), { name, value: template.filter((part) => typeof part === 'string').join('') })
     const early = template.flatMap((part) => (typeof part === 'string' || isLate(part) ? [] : [referenceName(part)]))
 
@@ -158,6 +168,16 @@ export async function resolveReferences(loaded: LoadedSettings, sources: Referen
       for (const [key, template] of Object.entries(templatesOf(credential)))
         secrets[key] = await fill(template, ['resources', name, 'credential', ...key.split('.')], towards)
       resources[name] = { ...resource, secrets }
+      continue
+    }
+    if ('postgres' in resource) {
+      // An address that is kept as a whole says itself where it leads.
+      const isPlain = resource.postgres.every((part) => typeof part === 'string')
+      const towards = isPlain ? towardsUrl(name, resource.postgres.join('')) : { resource: name }
+      const at = ['resources', name]
+      const address = await fill(resource.postgres, [...at, 'postgres'], towards)
+      const password = resource.password && (await fill(resource.password, [...at, 'password'], towards))
+      resources[name] = { ...resource, secrets: { address, ...(password === undefined ? {} : { password }) } }
       continue
     }
     const { mcp } = resource

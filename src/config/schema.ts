@@ -1,13 +1,13 @@
 import { z } from 'zod'
 import type { FactType } from '../core/condition.ts'
 import { Failure } from '../core/failure.ts'
-import { parseLimit } from '../core/limit.ts'
-import type { Limit, Measure } from '../core/limit.ts'
 import { effects, parsePattern } from '../core/permission.ts'
 import { defaultDepth } from '../core/session.ts'
 import { functionsResource } from './functions.ts'
 import { duration, effect, headerName, named, readers, size, textRead, toolName, trust } from './forms.ts'
 import { httpResource } from './http.ts'
+import { agentLimits, entryLimits, limitsOfCalls, limitsOfEverything } from './limits.ts'
+import { postgresResource } from './postgres.ts'
 import { parseTemplate } from './reference.ts'
 import { tunnelResource } from './tunnel.ts'
 import { secretSettings } from './vault.ts'
@@ -94,64 +94,6 @@ function parseKeySource(text: string): KeySource {
 }
 
 const webUrl = textRead(parseWebUrl)
-
-// Limits --------------------------------------------------------------------------------------------------------------
-
-const limitForms: Readonly<Record<Measure, readonly [example: string, what: string]>> = {
-  calls: ['100/min', 'Calls.'],
-  tokens: ['200000/session', 'Tokens of models, as far as a model says how many it used.'],
-  spend: ['5 USD/day', 'Money spent on models.'],
-  bytes: ['10 MB/session', 'Bytes of results.'],
-  sent: ['1 MB/session', 'Bytes that go out: bodies of HTTP requests, and what goes through tunnels.'],
-  concurrent: ['4', 'Calls at one moment.'],
-  repeats: ['20/min', 'The same call with the same arguments, by one session: ends loops.'],
-}
-
-/** One limit or several of a measure, for example one for a minute and one for the session. */
-function limitOf(measure: Measure, refuse: (limit: Limit) => string | undefined = () => undefined) {
-  const text = z.union([z.string(), z.number()], { error: `expected text such as \`${limitForms[measure][0]}\`` })
-  return z
-    .union([text, z.array(text).min(1).max(8)], { error: `expected text such as \`${limitForms[measure][0]}\`` })
-    .transform((given, context): readonly Limit[] => {
-      try {
-        const limits = (Array.isArray(given) ? given : [given]).map((each) => parseLimit(measure, each))
-        for (const limit of limits) {
-          const wrong = refuse(limit)
-          if (wrong !== undefined) throw new Failure('invalid', wrong)
-        }
-        return limits
-      } catch (thrown) {
-        context.issues.push({ code: 'custom', message: Failure.from(thrown).message, input: undefined })
-        return z.NEVER
-      }
-    })
-    .describe(`${limitForms[measure][1]} For example \`${limitForms[measure][0]}\`; a list holds them to each.`)
-}
-
-const limitShape = (refuse?: (limit: Limit) => string | undefined) => ({
-  calls: limitOf('calls', refuse).optional(),
-  tokens: limitOf('tokens', refuse).optional(),
-  spend: limitOf('spend', refuse).optional(),
-  bytes: limitOf('bytes', refuse).optional(),
-  sent: limitOf('sent', refuse).optional(),
-  concurrent: limitOf('concurrent', refuse).optional(),
-})
-
-const entryLimits = z.strictObject({ ...limitShape(), repeats: limitOf('repeats').optional() })
-
-const agentLimits = z.strictObject({
-  ...limitShape(),
-  repeats: z
-    .union([z.literal('unlimited').transform((): readonly Limit[] => []), limitOf('repeats')])
-    .prefault('20/min')
-    .describe(`${limitForms.repeats[1]} \`unlimited\` switches it off.`),
-})
-
-const limitsOfEverything = z.strictObject(
-  limitShape(({ per, source }) =>
-    per === 'session' ? `\`${source}\` is for one session: expected a window, such as \`/day\`` : undefined,
-  ),
-)
 
 // Questions to people -------------------------------------------------------------------------------------------------
 
@@ -322,10 +264,33 @@ const mcpResource = z.strictObject({
     ),
   timeout: duration.prefault('60 s').describe('How long a call may take.'),
   result: size.prefault('1 MB').describe('How large a result may be. A larger one is refused.'),
+  limits: limitsOfCalls,
 })
 
 /** In the order of `resourceKinds`. */
-const resource = z.union([mcpResource, httpResource, functionsResource, tunnelResource])
+const resource = z.union([mcpResource, httpResource, functionsResource, tunnelResource, postgresResource])
+
+// Listeners -----------------------------------------------------------------------------------------------------------
+
+const sqlListener = z.union(
+  [
+    textRead(parseAddress).transform((at): SqlListener => ({ at })),
+    z
+      .strictObject({
+        at: textRead(parseAddress).describe('Address and port.'),
+        certificate: z.string().min(1).describe('A file with the certificate of this server and its chain (PEM).'),
+        key: z.string().min(1).describe('A file with its private key (PEM).'),
+      })
+      .transform(({ at, certificate, key }): SqlListener => ({ at, tls: { certificate, key } })),
+  ],
+  { error: 'expected an address and a port, or `{ at, certificate, key }`' },
+)
+
+export interface SqlListener {
+  readonly at: Address
+  /** Files, relative to the configuration. */
+  readonly tls?: { readonly certificate: string; readonly key: string }
+}
 
 // The whole -----------------------------------------------------------------------------------------------------------
 
@@ -403,6 +368,11 @@ export const settingsSchema = z
         proxy: textRead(parseAddress)
           .describe(
             'Where agents connect that use Sallyport as their HTTP proxy (`HTTPS_PROXY`), such as `127.0.0.1:7402`. Left out: nowhere.',
+          )
+          .optional(),
+        sql: sqlListener
+          .describe(
+            'Where agents connect that speak the protocol of PostgreSQL, such as `127.0.0.1:7432`. Left out: nowhere.',
           )
           .optional(),
         hosts: z
@@ -528,8 +498,9 @@ export type ResourceSettings = Settings['resources'][string]
 export type McpResourceSettings = z.output<typeof mcpResource>
 export type { FunctionsResourceSettings } from './functions.ts'
 export type { HttpResourceSettings } from './http.ts'
+export type { PostgresResourceSettings } from './postgres.ts'
 export type { TunnelResourceSettings } from './tunnel.ts'
 export type LimitSettings = EntrySettings['limits']
 
 /** The kinds of resource that there are. */
-export const resourceKinds = ['mcp', 'http', 'functions', 'tunnel'] as const
+export const resourceKinds = ['mcp', 'http', 'functions', 'tunnel', 'postgres'] as const

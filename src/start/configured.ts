@@ -6,6 +6,7 @@ import { loadSettings, problemInWords } from '../config/load.ts'
 import type { LoadedSettings } from '../config/load.ts'
 import { readDocuments } from '../config/openapi.ts'
 import type { Documents } from '../config/openapi.ts'
+import { postgresSchemas } from '../config/postgres.ts'
 import { readEarly, resolveReferences } from '../config/resolve.ts'
 import type { EarlyReference } from '../config/reference.ts'
 import type { Resolved } from '../config/resolve.ts'
@@ -120,7 +121,10 @@ function schemasIn({ resources }: Resolved, documents: Documents): ReadonlyMap<P
   const tunnels = Object.entries(resources).flatMap(([alias, resource]): [Permission, JsonObject][] =>
     'tunnel' in resource ? [[`${alias}:connect`, connectArguments]] : [],
   )
-  return new Map([...written, ...documented, ...tunnels])
+  const databases = Object.entries(resources).flatMap(([alias, resource]) =>
+    'postgres' in resource ? postgresSchemas(alias, resource) : [],
+  )
+  return new Map([...written, ...documented, ...tunnels, ...databases])
 }
 
 export const warningsOf = ({ loaded, warnings }: Configured): readonly string[] =>
