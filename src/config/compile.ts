@@ -11,7 +11,7 @@ import { askOf, defaultAsk } from './ask.ts'
 import { functionArguments } from './functions.ts'
 import { problemsInWords } from './load.ts'
 import type { LoadedSettings, SettingsProblem } from './load.ts'
-import type { EntrySettings, LimitSettings, RuleSettings, Settings } from './schema.ts'
+import type { EntrySettings, HttpResourceSettings, LimitSettings, RuleSettings, Settings } from './schema.ts'
 import { pathText } from './source.ts'
 import type { Path } from './source.ts'
 
@@ -79,6 +79,9 @@ function compiled(
     rules: indexByPermission(rules, rulesOver),
     facts: settings.facts,
     limits: flat(settings.limits),
+    resourceLimits: new Map(
+      Object.entries(settings.resources).map(([name, each]) => [name, 'limits' in each ? flat(each.limits) : []]),
+    ),
     defaultAsk: defaultAsk(settings.approvals),
     delegation: { depth: settings.sessions.depth },
     sessions: { deadline: settings.sessions.deadline, maxDeadline: settings.sessions.max },
@@ -173,5 +176,5 @@ function toRules(rule: RuleSettings, path: Path, settings: Settings, compile: Co
   }))
 }
 
-const flat = (limits: LimitSettings | Settings['limits']): readonly Limit[] =>
+const flat = (limits: LimitSettings | Settings['limits'] | HttpResourceSettings['limits']): readonly Limit[] =>
   Object.values(limits).flatMap((each) => each ?? [])

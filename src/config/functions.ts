@@ -6,6 +6,7 @@ import { effects } from '../core/permission.ts'
 import type { Effect } from '../core/permission.ts'
 import { compileSchema } from '../guard/schema.ts'
 import { duration, effect, readers, size, toolName, trust } from './forms.ts'
+import { limitsOfCalls } from './limits.ts'
 
 // Resources of kind `functions`: what runs in the agent's own process, and is asked about at the decision API.
 
@@ -65,6 +66,7 @@ export const functionsResource = z.strictObject({
   readers: readers.default('internal'),
   timeout: duration.prefault('60 s').describe('How long a call may take, unless the program asks for another time.'),
   result: size.prefault('1 MB').describe('How large a result may be. A larger one is refused.'),
+  limits: limitsOfCalls,
 })
 
 export type FunctionsResourceSettings = z.output<typeof functionsResource>

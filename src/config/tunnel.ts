@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { Failure } from '../core/failure.ts'
 import type { JsonObject } from '../core/json.ts'
 import { duration, effect, readers, size, textRead, trust } from './forms.ts'
+import { limitsOfHosts } from './limits.ts'
 
 // Resources of kind `tunnel`: hosts that the proxy passes on unopened, by name alone.
 
@@ -48,6 +49,7 @@ export const tunnelResource = z.strictObject({
   time: duration.prefault('1 h').describe('How long one connection may last.'),
   trust: trust.default('untrusted'),
   readers: readers.default('internal'),
+  limits: limitsOfHosts,
 })
 
 /** JSON Schema of the arguments of `connect`. */

@@ -33,6 +33,8 @@ export interface Action {
   readonly name?: string
   /** The host that it is for, where one is known before: for the record of what went where. */
   readonly host?: string
+  /** Bytes of a body that goes out, where that is known before: what leaves no room for them refuses it. */
+  readonly sends?: number
   /** The operator wants people asked, whatever policy says: how the resource is configured. */
   readonly asks?: { readonly rule: string; readonly because: string }
   /** It is nothing that is ever passed on, whatever policy says: what can't be read, or does more than can be decided. */

@@ -104,6 +104,7 @@ const policyOf = (rules: readonly RuleText[], limits: readonly Limit[] = []): Po
   rules: indexByPermission(rules.map(toRule), rulesOver),
   facts: { key: 'int' },
   limits,
+  resourceLimits: new Map(),
   defaultAsk: someone,
   delegation: { depth: 4 },
   sessions: { deadline: 1000, maxDeadline: 1000 },

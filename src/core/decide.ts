@@ -3,7 +3,7 @@ import type { Approval, Ask } from './approval.ts'
 import type { Action, Part } from './action.ts'
 import type { Condition, Scope } from './condition.ts'
 import type { Label } from './label.ts'
-import { check, counterKey } from './limit.ts'
+import { check, counterKey, limitsOfResource } from './limit.ts'
 import type { AppliedLimit, Counter, Limit } from './limit.ts'
 import type { Effect, Permission } from './permission.ts'
 import type { AgentPolicy, Entry, EntryIndex, Policy } from './policy.ts'
@@ -155,6 +155,9 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
     key: counterKey('all', limit),
     whose: 'everything',
   }))
+  const sessions = chain.map(({ session }) => session.id)
+  for (const resource of new Set(partsOf(action).map(({ permission }) => permission.split(/[.:]/, 1)[0] ?? '')))
+    applied.push(...limitsOfResource(policy.resourceLimits.get(resource) ?? [], resource, action.host, sessions))
   for (const { session, agent, holds, limits } of chain) {
     const own = (limit: Limit, owner: string, whose: string): void => {
       const ofSession = limit.per === 'session' || limit.measure === 'repeats'
@@ -181,7 +184,7 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
   return [...byCounter.values()]
 }
 
-/** What one call costs a limit when it starts. What is known afterwards only costs nothing yet. */
+/** What one call costs a limit when it starts. What is counted while it passes, or known afterwards, costs nothing yet. */
 export const costAtStart = ({ measure }: Limit): number =>
   measure === 'calls' || measure === 'repeats' || measure === 'concurrent' ? 1 : 0
 
@@ -356,10 +359,11 @@ function unmet(entries: readonly Entry[]): string {
 function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): Decision {
   let worst: Denied | undefined
   for (const { limit, key, whose } of limitsOf(action, facts)) {
-    const { ok, retryAt } = check(limit, facts.counter(key), costAtStart(limit), now)
+    const sends = limit.measure === 'sent' ? (action.sends ?? 0) : 0
+    const { ok, retryAt } = check(limit, facts.counter(key), sends + costAtStart(limit), now)
     trace({ what: `limit of ${limit.source} ${limit.measure} of ${whose}`, result: ok ? 'passed' : 'refused' })
     if (ok) continue
-    const refused = limitReached(limit, whose, retryAt)
+    const refused = limitReached(limit, whose, retryAt, sends)
     if (worst === undefined || lasts(refused) > lasts(worst)) worst = refused
   }
   if (worst === undefined) return { kind: 'allow', rules: [], because: 'allowed' }
@@ -369,12 +373,14 @@ function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): 
 /** Whether all agents of a chain are only observed: then limits refuse nothing. */
 export const isObserved = (chain: readonly Link[]): boolean => chain.every(({ agent }) => agent?.mode === 'observe')
 
-/** The refusal of a limit that is reached. */
-export function limitReached(limit: Limit, whose: string, retryAt: number | undefined): Denied {
+/** The refusal of a limit that is reached, or would be with so many bytes more. */
+export function limitReached(limit: Limit, whose: string, retryAt: number | undefined, sends = 0): Denied {
   const because =
     limit.measure === 'repeats'
       ? `the same call with the same arguments was made too often (${limit.source}): do something else`
-      : `the limit of ${limit.source} ${limit.measure} of ${whose} is reached`
+      : sends > 0
+        ? `with ${sends} bytes more, the limit of ${limit.source} ${limit.measure} of ${whose} would be passed`
+        : `the limit of ${limit.source} ${limit.measure} of ${whose} is reached`
   return {
     kind: 'deny',
     code: 'limited',

@@ -123,6 +123,29 @@ export function parseLimit(measure: Measure, text: string | number): Limit {
 export const counterKey = (owner: string, limit: Limit): string =>
   `${owner}:${limit.measure}${typeof limit.per === 'number' ? `/${limit.per}/${limit.amount}` : ''}`
 
+/**
+ * The limits of a resource as they hold for one action: those of bytes for each of its hosts by itself, and those per
+ * session for every session of the chain, so that what is handed on is never more than there was.
+ */
+export function limitsOfResource(
+  limits: readonly Limit[],
+  resource: string,
+  host: string | undefined,
+  chain: readonly string[],
+): readonly AppliedLimit[] {
+  return limits.flatMap((limit): readonly AppliedLimit[] => {
+    const isOfHost = host !== undefined && (limit.measure === 'sent' || limit.measure === 'bytes')
+    const owner = isOfHost ? `resource:${resource}:${host}` : `resource:${resource}`
+    const whose = isOfHost ? `host ${host} of resource ${resource}` : `resource ${resource}`
+    if (limit.per !== 'session') return [{ limit, key: counterKey(owner, limit), whose }]
+    return chain.map((session, depth) => ({
+      limit,
+      key: counterKey(`session:${session}:${owner}`, limit),
+      whose: depth === chain.length - 1 ? whose : `${whose} (in a session that this one was made from)`,
+    }))
+  })
+}
+
 /** Keeps counters over a restart. What was counted in the last moments before a crash may be missing. */
 export interface CounterStore {
   load(): Promise<ReadonlyMap<string, Counter>>

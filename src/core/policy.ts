@@ -50,6 +50,8 @@ export interface Policy {
   readonly facts: Readonly<Record<string, FactType>>
   /** Limits for everything together. */
   readonly limits: readonly Limit[]
+  /** Limits of resources, by their names. */
+  readonly resourceLimits: ReadonlyMap<string, readonly Limit[]>
   /** Whom `destroy` and lockdown ask where no rule says it. */
   readonly defaultAsk: Ask
   readonly delegation: { readonly depth: number }

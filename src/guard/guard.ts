@@ -7,17 +7,17 @@ import type { Decision, Denied, Facts, Link, RefusalCode, Trace } from '../core/
 import { Failure } from '../core/failure.ts'
 import type { Json, JsonObject } from '../core/json.ts'
 import { check } from '../core/limit.ts'
-import type { AppliedLimit } from '../core/limit.ts'
+import type { AppliedLimit, Measure } from '../core/limit.ts'
 import type { Effect, Permission } from '../core/permission.ts'
 import { redact } from '../core/redact.ts'
 import type { Redacted } from '../core/redact.ts'
 import { bindingOf, chainOf } from './approvals.ts'
 import type { Approvals, Question } from './approvals.ts'
 import type { Clock } from './clock.ts'
-import type { Counters } from './counters.ts'
+import type { Charge, Counters } from './counters.ts'
 import { digestOf } from './digest.ts'
 import type { Policies } from './policies.ts'
-import type { AsStarted, Sessions } from './sessions.ts'
+import type { AsStarted, Flight, Sessions } from './sessions.ts'
 
 /** What came of performing an action. */
 export interface Performed<T> {
@@ -26,8 +26,6 @@ export interface Performed<T> {
   readonly record: Json
   /** Its whole size. */
   readonly bytes: number
-  /** Bytes of what was sent out. */
-  readonly sent?: number
   /** It was performed and said that it failed, such as a tool result with `isError`. */
   readonly failed?: boolean
   readonly tokens?: number
@@ -38,15 +36,26 @@ export interface Performed<T> {
   readonly checks: Checks
 }
 
+/** Does it. */
+export type Perform<T> = (signal: AbortSignal, passed: CountPassed, permit: Permit) => Promise<Performed<T>>
+
 /**
- * Does it. A result that is handed on while it comes tells `passed` how many bytes of it were, and how many went out:
- * they count against limits also where the rest never comes.
+ * Told how many bytes came back, of a result that is handed on while it comes: they count also where the rest never
+ * does. And, before they go out, how many are to be sent. False where a limit leaves no room for them: they must not go,
+ * and what runs is cut. What did not go out after all is taken back by a negative number.
  */
-export type Perform<T> = (
-  signal: AbortSignal,
-  passed: (bytes: number, sent?: number) => void,
-  permit: Permit,
-) => Promise<Performed<T>>
+export type CountPassed = (bytes: number, sent?: number) => boolean
+
+/** A limit left no room for what would have gone out. */
+export class LimitReached extends Failure {
+  /** Epoch milliseconds. */
+  readonly retryAt: number | undefined
+
+  constructor({ because, retryAt }: Denied) {
+    super('limited', because)
+    this.retryAt = retryAt
+  }
+}
 
 /** The decision that let something happen. */
 export interface Permit {
@@ -171,7 +180,7 @@ export function createGuard(ports: GuardPorts): Guard {
 
       const event = recordDecision(tried, settled.facts, settled.decision)
       await event.done // Before the act: what cannot be written down is not done.
-      return await act(tried, event.id, settled, perform, flight.signal)
+      return await act(tried, event.id, settled, perform, flight)
     } finally {
       counters.add(running.map((applied) => ({ applied, cost: -1 })))
       flight.land()
@@ -296,8 +305,9 @@ export function createGuard(ports: GuardPorts): Guard {
     event: string,
     { decision, facts, limits }: Allowed,
     perform: Perform<T>,
-    cut: AbortSignal,
+    flight: Flight,
   ): Promise<Outcome<T>> {
+    const cut = flight.signal
     const startedAt = clock()
     const outcome = (type: string, more: JsonObject): Promise<void> =>
       audit.append(
@@ -317,45 +327,41 @@ export function createGuard(ports: GuardPorts): Guard {
 
     let performed: Performed<T>
     let begun = false
-    const passed = { bytes: 0, sent: 0 }
+    const meter = meterOf(action, facts, limits, flight)
     try {
       // What is read marks the session before any of it can reach the agent: progress and errors come before the end.
       await sessions.mark(action.session, action.label)
       performed = await uncut((signal) => {
         begun = true
-        const count = (bytes: number, sent = 0): void => {
-          passed.bytes += bytes
-          passed.sent += sent
-        }
+        meter.begin()
         const evidence = facts.approval?.evidence
-        return perform(signal, count, {
+        return perform(signal, meter.count, {
           event,
           because: decision.because,
           ...(evidence === undefined ? {} : { evidence }),
         })
       }, cut)
+      const full = meter.full()
+      if (full !== undefined) throw full
     } catch (thrown) {
-      const failure = cut.aborted ? cancelled(cut) : Failure.from(thrown)
-      const size: JsonObject = Object.fromEntries(Object.entries(passed).filter(([, bytes]) => bytes > 0))
-      counters.add(
-        limits.flatMap((applied) => {
-          const { measure } = applied.limit
-          const cost = measure === 'bytes' || measure === 'sent' ? passed[measure] : 0
-          return cost === 0 ? [] : [{ applied, cost }]
-        }),
-      )
-      await outcome('action.failed', { code: failure.code, because: failure.message, mayHaveHappened: begun, ...size })
-      throw failure
+      const full = meter.full()
+      const failure = full ?? (cut.aborted ? cancelled(cut) : Failure.from(thrown))
+      const size: JsonObject = Object.fromEntries(Object.entries(meter.passed).filter(([, bytes]) => bytes > 0))
+      const isRefusal = full !== undefined && Object.keys(size).length === 0
+      const { code, message: because } = failure
+      await outcome('action.failed', { code, because, mayHaveHappened: begun && !isRefusal, ...size })
+      if (!isRefusal) throw failure
+      const { retryAt } = full
+      return {
+        kind: 'refused',
+        refusal: { code: 'limited', because, event, ...(retryAt === undefined ? {} : { retryAt }) },
+      }
     }
 
-    counters.add(
-      limits.flatMap((applied) => {
-        const { measure } = applied.limit
-        const { bytes, sent, tokens, spend } = performed
-        const cost = { bytes, sent, tokens, spend, calls: 0, repeats: 0, concurrent: 0 }[measure]
-        return cost === undefined || cost === 0 ? [] : [{ applied, cost }]
-      }),
-    )
+    meter.count(Math.max(0, performed.bytes - meter.passed.bytes))
+    meter.charge('tokens', performed.tokens ?? 0)
+    meter.charge('spend', performed.spend ?? 0)
+    const { sent } = meter.passed
     const kept = redact(performed.record, bounds)
     await outcome(performed.failed === true ? 'action.error' : 'action.done', {
       result: kept.value,
@@ -364,12 +370,53 @@ export function createGuard(ports: GuardPorts): Guard {
       label: { ...action.label },
       checks: performed.checks as unknown as JsonObject,
       ...changesIn(kept),
-      ...(performed.sent === undefined ? {} : { sent: performed.sent }),
+      ...(action.host === undefined && sent === 0 ? {} : { sent }),
       ...(performed.tokens === undefined ? {} : { tokens: performed.tokens }),
       ...(performed.spend === undefined ? {} : { spend: performed.spend }),
       ...(performed.secrets === undefined || performed.secrets.length === 0 ? {} : { secrets: performed.secrets }),
     })
     return { kind: 'done', value: performed.value, event }
+  }
+
+  /** Counts what one action passes on, for its limits and for who looks. What goes out takes the room that limits leave. */
+  function meterOf({ session, host }: Action, facts: Facts, limits: readonly AppliedLimit[], flight: Flight) {
+    const passed = { bytes: 0, sent: 0 }
+    const isObservedOnly = isObserved(facts.chain)
+    let full: LimitReached | undefined
+    const chargesOf = (measure: Measure, cost: number): readonly Charge[] =>
+      limits.flatMap((applied) => (applied.limit.measure === measure ? [{ applied, cost }] : []))
+
+    function take(bytes: number): boolean {
+      const charges = chargesOf('sent', bytes)
+      if (isObservedOnly || bytes <= 0) {
+        counters.add(charges)
+        return true
+      }
+      if (full !== undefined) return false
+      const reached = counters.take(charges)
+      if (reached === undefined) return true
+      const { limit, key, whose } = reached
+      const { retryAt } = check(limit, counters.read(key), bytes, clock())
+      full = new LimitReached(limitReached(limit, whose, retryAt, bytes))
+      flight.cut(full)
+      return false
+    }
+
+    return {
+      passed,
+      full: () => full,
+      charge: (measure: Measure, cost: number): void => counters.add(chargesOf(measure, cost)),
+      begin: (): void => void (host === undefined || sessions.count(session, host, { requests: 1 })),
+      count(bytes: number, sent = 0): boolean {
+        const mayGo = take(sent)
+        const gone = mayGo ? sent : 0
+        counters.add(chargesOf('bytes', bytes))
+        passed.bytes += bytes
+        passed.sent += gone
+        if (host !== undefined) sessions.count(session, host, { sent: gone, received: bytes })
+        return mayGo
+      },
+    }
   }
 
   async function refuse(tried: Tried, facts: Facts, decision: Denied): Promise<Refusal> {

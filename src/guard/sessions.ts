@@ -14,6 +14,8 @@ import type { StopStore } from '../core/stop.ts'
 import type { Clock } from './clock.ts'
 import { randomId } from './digest.ts'
 import type { LoadedPolicy, Policies } from './policies.ts'
+import { createTally } from './traffic.ts'
+import type { Amounts, Tally, Traffic } from './traffic.ts'
 
 export interface StartRequest {
   readonly agent: string
@@ -36,6 +38,7 @@ export type AsStarted = Pick<Session, 'agent' | 'behalf' | 'facts' | 'only'>
 /** One action on its way: cut when its session ends. */
 export interface Flight {
   readonly signal: AbortSignal
+  cut(because: Failure): void
   land(): void
 }
 
@@ -60,6 +63,10 @@ export interface Sessions {
   label(id: SessionId): Label
   /** Joins a label to every session of the tree that this one belongs to. */
   mark(id: SessionId, label: Label): Promise<void>
+  /** Counts what went to a host and came back, for a session and for all that it was made from. */
+  count(id: SessionId, host: string, more: Partial<Amounts>): void
+  /** What was counted since it began, or since the start of this process; with all that were made from it. */
+  traffic(id: SessionId): Traffic | undefined
   /** Cut also when the caller leaves. */
   flight(id: SessionId, caller: AbortSignal): Flight
   /** Ends what reached its deadline. Called on a timer. */
@@ -105,6 +112,7 @@ interface Live {
   /** How many children are being made. */
   making: number
   readonly flights: Set<AbortController>
+  readonly tally: Tally
   links?: { readonly of: LoadedPolicy; readonly chain: readonly Link[] }
 }
 
@@ -116,7 +124,8 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
   const unwritten = new Set<WrittenEnd>()
 
   function enter(session: Session, tree: Tree): void {
-    live.set(session.id, { session, tree, children: new Set(), making: 0, flights: new Set() })
+    const tally = createTally()
+    live.set(session.id, { session, tree, children: new Set(), making: 0, flights: new Set(), tally })
     if (session.tokenDigest !== undefined) tokens.set(session.tokenDigest, session.id)
     if (session.parent !== undefined) live.get(session.parent)?.children.add(session.id)
   }
@@ -429,6 +438,11 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     return [...found]
   }
 
+  function count(id: SessionId, host: string, more: Partial<Amounts>): void {
+    for (let known = live.get(id); known !== undefined; known = live.get(known.session.parent ?? ''))
+      known.tally.add(host, more)
+  }
+
   // One controller for both: `AbortSignal.any` costs more than all else here.
   function flight(id: SessionId, caller: AbortSignal): Flight {
     const controller = new AbortController()
@@ -440,6 +454,7 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     else caller.addEventListener('abort', leave, { once: true })
     return {
       signal: controller.signal,
+      cut: (because) => controller.abort(because),
       land() {
         known?.flights.delete(controller)
         caller.removeEventListener('abort', leave)
@@ -497,6 +512,8 @@ export async function createSessions({ store, stopStore, policies, audit, clock 
     chainAs,
     label,
     mark,
+    count,
+    traffic: (id) => live.get(id)?.tally.read(),
     flight,
     sweep,
     onEnd: (listener) => void listeners.push(listener),

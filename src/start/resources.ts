@@ -72,7 +72,7 @@ export async function toApis(
 export function toProxied({ resources }: Pick<Configured, 'resources'>, apis: readonly HttpResource[]): ProxyResources {
   const tunnels = Object.entries(resources).flatMap(([alias, resource]) => {
     if (!('tunnel' in resource)) return []
-    const { tunnel: hosts, trust, readers, ...rest } = resource
+    const { tunnel: hosts, trust, readers, limits: _, ...rest } = resource
     return [{ ...rest, alias, hosts, label: { trust, readers } }]
   })
   return { http: apis, tunnels }

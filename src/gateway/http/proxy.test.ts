@@ -511,23 +511,29 @@ describe('hosts that pass unopened', () => {
     expect(audit.of('action.failed')[0]).toMatchObject({ code: 'too_large' })
   })
 
-  test('what goes out through tunnels and requests counts against `sent`', async () => {
-    const { connect, inside, audit } = await open(
+  test('what goes out through a tunnel counts against `sent`, and ends it before more does', async () => {
+    const { connect, inside, audit, sessions, worker } = await open(
       {},
-      yaml.replace('limits: { repeats: unlimited }', 'limits: { sent: 1 kB/session }'),
+      yaml.replace('limits: { repeats: unlimited }', 'limits: { sent: 4 kB/session }'),
     )
     const stream = await secure(await connect('files.desk.example:443'), {
       servername: 'files.desk.example',
       rejectUnauthorized: false,
     })
     const wire = new Wire(stream)
-    wire.send(`GET /${'x'.repeat(2_000)} HTTP/1.1\r\nHost: files.desk.example\r\nConnection: close\r\n\r\n`)
+    wire.send('POST / HTTP/1.1\r\nHost: files.desk.example\r\nContent-Length: 9000000\r\n\r\n')
+    for (let piece = 0; piece < 10; piece++) stream.write(Buffer.alloc(1_000))
     await wire.end()
-    await until('the outcome is recorded', () => audit.of('action.done').length === 1)
+    await until('the outcome is recorded', () => audit.of('action.failed').length === 1)
+    const [failed] = audit.of('action.failed')
+    expect(failed).toMatchObject({ code: 'limited', host: 'files.desk.example', mayHaveHappened: true })
+    expect(failed?.['because']).toMatch(/^with \d+ bytes more, the limit of 4 kB\/session sent of agent worker would /)
+    expect(Number(failed?.['sent'])).toBeLessThanOrEqual(4_000)
+    expect(sessions.traffic(worker.id)?.hosts).toMatchObject([{ host: 'files.desk.example', sent: failed?.['sent'] }])
+    // What is left can still be used, by whatever fits.
     const within = await inside()
-    expect(await within.send(get('/v1/tickets/7')).until(/}}/)).toMatch(/^HTTP\/1\.1 429 /)
+    expect(await within.send(get('/v1/tickets/7')).until(/\r\n\r\n/)).toMatch(/^HTTP\/1\.1 200 /)
     within.socket.destroy()
-    expect((await connect('files.desk.example:443')).head).toMatch(/^HTTP\/1\.1 429 /)
   })
 
   test('promise 2: the end of a session cuts tunnels and opened connections at once', async () => {

@@ -380,7 +380,6 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
             value: undefined,
             record: { ...args, address, ...record },
             bytes: record.received,
-            sent: record.sent,
             checks: {
               ran: ['name', 'address', 'size', 'time'],
               skipped: [{ what: 'content', because: 'this host is passed unopened' }],
@@ -393,7 +392,8 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       { most: options.hold },
       left.signal,
     )
-    if (outcome.kind === 'refused') sayRefused(res, outcome.refusal, [], 400, clock())
+    // After `200` there are no more words for it.
+    if (outcome.kind === 'refused' && res.socket !== null) sayRefused(res, outcome.refusal, [], 400, clock())
     else socket.destroy()
   }
 

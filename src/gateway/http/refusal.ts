@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Problem } from '../../core/action.ts'
 import type { JsonObject } from '../../core/json.ts'
-import type { Refusal } from '../../guard/guard.ts'
+import type { LimitReached, Refusal } from '../../guard/guard.ts'
 
 // What the gateway itself answers: always JSON of one form, so that a program can tell it from the upstream's words.
 
@@ -39,7 +39,7 @@ export function sayRefused(
   now: number,
 ): void {
   if (code === 'unknown') return say(res, 404, notThere)
-  const seconds = retryAt === undefined ? undefined : Math.max(1, Math.ceil((retryAt - now) / 1_000))
+  const seconds = retryAt === undefined ? undefined : secondsTo(retryAt, now)
   const error: JsonObject & { readonly code: string } = {
     code,
     message: because,
@@ -63,6 +63,17 @@ export function sayRefused(
   }
   say(res, statusOf(code, status), error, seconds === undefined ? {} : { 'retry-after': String(seconds) })
 }
+
+/** A limit was reached while it ran. */
+export const sayLimited = (res: ServerResponse, { message, retryAt }: LimitReached, now: number): void =>
+  say(
+    res,
+    429,
+    { code: 'limited', message },
+    retryAt === undefined ? {} : { 'retry-after': String(secondsTo(retryAt, now)) },
+  )
+
+const secondsTo = (at: number, now: number): number => Math.max(1, Math.ceil((at - now) / 1_000))
 
 function statusOf(code: Refusal['code'], status: number): number {
   switch (code) {

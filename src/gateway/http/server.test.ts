@@ -323,8 +323,8 @@ describe('uploads', () => {
     })
   })
 
-  test('what was sent counts against `sent`, with the host that it went to: beyond it nothing goes out', async () => {
-    const own = await startHttpGateway(policy(api.url).replace('bytes: 3 MB/session', 'sent: 4 kB/session'))
+  test('what was sent counts against `sent`, with the host that it went to: what would pass it is not sent', async () => {
+    const own = await startHttpGateway(policy(api.url).replace('bytes: 3 MB/session', 'sent: 9 kB/session'))
     try {
       const [one, two] = [await own.session('reader'), await own.session('reader')]
       const upload = (as: { readonly token: string }) =>
@@ -335,7 +335,8 @@ describe('uploads', () => {
         })
       expect((await upload(one)).status).toBe(200)
       const refused = await upload(one)
-      expect([refused.status, await refused.json()]).toMatchObject([429, { error: { code: 'limited' } }])
+      const message = 'with 5000 bytes more, the limit of 9 kB/session sent of agent reader would be passed'
+      expect([refused.status, await refused.json()]).toMatchObject([429, { error: { code: 'limited', message } }])
       expect(api.seen.length).toBe(1)
       expect((await upload(two)).status).toBe(200)
       api.on = (_seen, res) => void res.destroy()

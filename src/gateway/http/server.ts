@@ -7,7 +7,8 @@ import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
 import type { Clock } from '../../guard/clock.ts'
-import type { Guard, Perform, Performed } from '../../guard/guard.ts'
+import { LimitReached } from '../../guard/guard.ts'
+import type { CountPassed, Guard, Perform, Performed } from '../../guard/guard.ts'
 import type { Masker } from '../../guard/mask.ts'
 import { schemaCompiler } from '../../guard/schema.ts'
 import type { Sessions } from '../../guard/sessions.ts'
@@ -20,14 +21,15 @@ import { answerHeaders, checkHeaders, headerOf } from './headers.ts'
 import type { RawHeaders } from './headers.ts'
 import { placeOf } from './host.ts'
 import type { Bounds, Place } from './host.ts'
+import { lengthOf as sizeOf, metered } from './metered.ts'
 import { compileOperation, createRoutes } from './operation.ts'
 import type { Operation, Routes } from './operation.ts'
-import { notThere, say, sayRefused } from './refusal.ts'
+import { notThere, say, sayLimited, sayRefused } from './refusal.ts'
 import { outgoingOf, takeRequest } from './request.ts'
 import type { Taken } from './request.ts'
 import type { HttpResource } from './resource.ts'
 import { send } from './send.ts'
-import type { Incoming, SendPorts } from './send.ts'
+import type { Incoming, Outgoing, SendPorts } from './send.ts'
 import { readTarget } from './target.ts'
 import type { Target } from './target.ts'
 
@@ -89,7 +91,14 @@ export interface HttpTool {
   readonly schema: JsonObject
   readonly barred: Action['barred'] | undefined
   readonly check: (args: JsonObject) => readonly Problem[]
-  readonly perform: (args: JsonObject, session: string, signal: AbortSignal) => Promise<Performed<ToolAnswer>>
+  /** Bytes of the body that these arguments become. */
+  readonly sends: (args: JsonObject) => number | undefined
+  readonly perform: (
+    args: JsonObject,
+    session: string,
+    signal: AbortSignal,
+    passed: CountPassed,
+  ) => Promise<Performed<ToolAnswer>>
 }
 
 export interface ToolAnswer {
@@ -304,17 +313,22 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     const problems = isVisible
       ? [...taken.problems, ...(taken.problems.length === 0 ? operation.check(taken.args) : [])]
       : []
-    const action = actionOf(request, at, operation, taken.args, problems)
+    const made = isVisible && problems.length === 0 ? outgoingOf(operation, taken, req) : undefined
+    const sends = made === undefined ? undefined : sizeOf(made.outgoing)
+    const action: Action = {
+      ...actionOf(request, at, operation, taken.args, problems),
+      ...(sends === undefined ? {} : { sends }),
+    }
 
     const run: Perform<() => void> = async (signal, passed) => {
-      if (!isVisible) throw new Failure('conflict', 'what this session may do changed: repeat the request')
-      const { outgoing, sent } = outgoingOf(operation, taken, req)
+      if (made === undefined) throw new Failure('conflict', 'what this session may do changed: repeat the request')
+      const { outgoing, takeBack } = metered(made.outgoing, passed)
       return inTime(operation.response.time, signal, async (within) => {
         const incoming = await send(outgoing, operation.response, at.ports, request.session, within)
-        return withSecrets(at, await pass(incoming, request, at, passed, sent, within))
+        return withSecrets(at, await pass(incoming, request, at, passed, made.sent, within))
       }).catch((thrown: unknown) => {
         // What went out, went out. Of what may not be sent, nothing did.
-        if (Failure.from(thrown).code !== 'forbidden') passed(0, sent().bytes)
+        if (Failure.from(thrown).code === 'forbidden') takeBack()
         throw thrown
       })
     }
@@ -410,7 +424,6 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         ...(out.bytes > 0 ? { sent: out } : {}),
       },
       bytes,
-      sent: out.bytes,
       failed: status >= 400,
       checks: { ran: ['type', 'size', 'time', 'secrets'] },
     }
@@ -419,6 +432,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   function fail(res: ServerResponse, thrown: unknown): void {
     const failure = Failure.from(thrown)
     if (failure.code === 'internal') report(thrown)
+    if (failure instanceof LimitReached) return sayLimited(res, failure, clock())
     switch (failure.code) {
       case 'invalid':
         return say(res, 400, { code: 'invalid_request', message: failure.message })
@@ -443,6 +457,8 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   function toolOf(at: Live, operation: Operation): HttpTool[] {
     const { content } = operation
     if (content.kind === 'upload' || (content.kind === 'multipart' && Object.keys(content.files).length > 0)) return []
+    const madeOf = (args: JsonObject): Outgoing =>
+      outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined).outgoing
     return [
       {
         alias: at.resource.alias,
@@ -455,21 +471,22 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         schema: operation.schema,
         barred: operation.barred,
         check: (args) => operation.check(args),
-        perform: (args, session, signal) => {
-          const { outgoing, sent } = outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined)
+        sends: (args) => sizeOf(madeOf(args)),
+        perform: (args, session, signal, passed) => {
+          const { outgoing, takeBack } = metered(madeOf(args), passed)
           return inTime(operation.response.time, signal, async (within) =>
-            withSecrets(
-              at,
-              await gathered(await send(outgoing, operation.response, at.ports, session, within), sent().bytes),
-            ),
-          )
+            withSecrets(at, await gathered(await send(outgoing, operation.response, at.ports, session, within))),
+          ).catch((thrown: unknown) => {
+            if (Failure.from(thrown).code === 'forbidden') takeBack()
+            throw thrown
+          })
         },
       },
     ]
   }
 
   /** The whole of an answer, for a tool's result. */
-  async function gathered({ status, type, body }: Incoming, sent: number): Promise<Performed<ToolAnswer>> {
+  async function gathered({ status, type, body }: Incoming): Promise<Performed<ToolAnswer>> {
     const hash = createHash('sha256')
     const masked = mask.stream()
     const chunks: Uint8Array[] = []
@@ -504,7 +521,6 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         ...(json === undefined ? { body: text.slice(0, mostKept) } : { body: json }),
       },
       bytes,
-      sent,
       failed: status >= 400,
       checks: { ran: ['type', 'size', 'time', 'secrets'] },
     }

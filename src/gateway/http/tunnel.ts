@@ -5,6 +5,7 @@ import { Failure } from '../../core/failure.ts'
 import type { JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
+import type { CountPassed } from '../../guard/guard.ts'
 import { parseNetwork } from './addresses.ts'
 import { createEgress } from './egress.ts'
 import type { Egress, EgressPorts } from './egress.ts'
@@ -108,14 +109,15 @@ const idle = 300_000
 
 /**
  * Passes bytes on in both directions, as fast as each side takes them, until both have ended. Fails with `too_large`
- * or `unavailable` when more passes, or for longer, than the resource allows; as it was cut; and both ends are closed.
+ * or `unavailable` when more passes, or for longer, than the resource allows; `limited` where `passed` says
+ * that no more may go; as it was cut; and both ends are closed.
  */
 export async function passBetween(
   client: Socket,
   upstream: Socket,
   { size, time }: Pick<Tunnel, 'size' | 'time'>,
   signal: AbortSignal,
-  passed: (bytes: number, sent?: number) => void,
+  passed: CountPassed,
 ): Promise<Passed> {
   const within = new AbortController()
   const cut = (): void => within.abort(cutBy(signal))
@@ -150,15 +152,15 @@ export async function passBetween(
 
 function counter(
   most: number,
-  count: (bytes: number) => void,
+  count: CountPassed,
 ): { readonly stream: Transform; readonly bytes: () => number } {
   let bytes = 0
   const stream = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length
       if (bytes > most) return done(new Failure('too_large', `more than ${most} bytes would pass through the tunnel`))
-      count(chunk.length)
-      done(null, chunk)
+      if (count(chunk.length)) done(null, chunk)
+      else done(new Failure('limited', 'no more may be sent'))
     },
   })
   return { stream, bytes: () => bytes }

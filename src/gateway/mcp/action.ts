@@ -3,6 +3,7 @@ import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Refusal } from '../../guard/guard.ts'
 import { awaitApproval } from './await.ts'
+import type { LocalOffer } from './local.ts'
 import { problemsOf, promptPermission, resourcePermission } from './offer.ts'
 import type { PromptOffer, ToolOffer } from './offer.ts'
 import type { McpResource } from './resource.ts'
@@ -17,20 +18,23 @@ const refusalKey = 'dev.sallyport/refusal'
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
 export function toolAction(
   session: string,
-  offer: Omit<ToolOffer, 'resource'> & { readonly host?: string },
+  offer: Omit<ToolOffer, 'resource'> & Partial<Pick<LocalOffer, 'host' | 'sends'>>,
   args: JsonObject,
   isVisible: boolean,
 ): Action {
+  const problems = isVisible ? problemsOf(offer, args) : []
+  const sends = isVisible && problems.length === 0 ? offer.sends?.(args) : undefined
   return {
     session,
     permission: offer.permission,
     effect: offer.effect,
     args,
-    problems: isVisible ? problemsOf(offer, args) : [],
+    problems,
     label: offer.label,
     via: 'mcp',
     name: offer.shown,
     ...(offer.host === undefined ? {} : { host: offer.host }),
+    ...(sends === undefined ? {} : { sends }),
     ...(offer.barred === undefined ? {} : { barred: offer.barred }),
   }
 }

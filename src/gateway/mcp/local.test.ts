@@ -13,6 +13,7 @@ test('a call of a tool of this process says which host it is for', () => {
     description: 'Reads.',
     schema: { type: 'object' },
     barred: undefined,
+    sends: () => 0,
     check: () => [],
     perform: async () => {
       throw new TypeError('nothing is performed here')

@@ -2,7 +2,7 @@ import type { Action, Problem } from '../../core/action.ts'
 import type { JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
-import type { Performed } from '../../guard/guard.ts'
+import type { CountPassed, Performed } from '../../guard/guard.ts'
 import { cleanText } from '../../guard/hidden-text.ts'
 import { federatedName } from './names.ts'
 import type { ToolOffer } from './offer.ts'
@@ -23,7 +23,14 @@ export interface LocalTool {
   readonly barred: Action['barred'] | undefined
   readonly check: (args: JsonObject) => readonly Problem[]
   /** Runs only once it is allowed. */
-  readonly perform: (args: JsonObject, session: string, signal: AbortSignal) => Promise<Performed<LocalAnswer>>
+  readonly perform: (
+    args: JsonObject,
+    session: string,
+    signal: AbortSignal,
+    passed: CountPassed,
+  ) => Promise<Performed<LocalAnswer>>
+  /** Bytes that such a call sends out, where they are known before. */
+  readonly sends: (args: JsonObject) => number | undefined
 }
 
 export interface LocalAnswer {
@@ -41,10 +48,11 @@ export interface LocalTools {
 /** A tool of this process as it is offered. */
 export interface LocalOffer extends Omit<ToolOffer, 'resource'> {
   readonly host: string
+  readonly sends: LocalTool['sends']
   readonly perform: LocalTool['perform']
 }
 
-export function offerLocal({ check, perform, ...tool }: LocalTool): LocalOffer {
+export function offerLocal({ check, sends, perform, ...tool }: LocalTool): LocalOffer {
   const { alias, host, name, permission, effect, label, description, schema, barred } = tool
   const shown = federatedName(alias, name)
   return {
@@ -62,6 +70,7 @@ export function offerLocal({ check, perform, ...tool }: LocalTool): LocalOffer {
     headers: [],
     barred,
     host,
+    sends,
     perform,
   }
 }

@@ -5,7 +5,7 @@ import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Approvals } from '../../guard/approvals.ts'
 import type { Clock } from '../../guard/clock.ts'
-import type { Guard, Performed } from '../../guard/guard.ts'
+import type { CountPassed, Guard, Perform, Performed } from '../../guard/guard.ts'
 import type { Sessions } from '../../guard/sessions.ts'
 import {
   completeAction,
@@ -155,9 +155,13 @@ export function createMethods(ports: MethodPorts): Methods {
       if (wrong !== undefined) throw new RpcError(rpc.headerMismatch, wrong)
     }
     const action = toolAction(session, offer, args, isVisible)
-    const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
+    const perform = async (
+      signal: AbortSignal,
+      telling: Telling,
+      passed: CountPassed,
+    ): Promise<Performed<Answer>> => {
       if ('perform' in offer) {
-        const performed = await offer.perform(args, session, signal)
+        const performed = await offer.perform(args, session, signal, passed)
         return { ...performed, value: { kind: 'result', result: localResult(performed.value) } }
       }
       const params = { name: offer.name, arguments: args }
@@ -389,14 +393,14 @@ export function createMethods(ports: MethodPorts): Methods {
   async function guarded(
     asked: Asked,
     action: Action,
-    perform: (signal: AbortSignal, telling: Telling) => Promise<Performed<Answer>>,
+    perform: (signal: AbortSignal, telling: Telling, passed: CountPassed) => Promise<Performed<Answer>>,
     { unknown, refused, failed, notFound }: Outcomes,
   ): Promise<Answer> {
     const { exchange } = asked
     const telling = createTelling(exchange.reply)
-    const attempt = async (signal: AbortSignal): Promise<Performed<Answer>> => {
+    const attempt = async (signal: AbortSignal, passed: CountPassed): Promise<Performed<Answer>> => {
       try {
-        return await perform(signal, telling)
+        return await perform(signal, telling, passed)
       } catch (thrown) {
         if (thrown instanceof RpcError) return failedAs({ kind: 'error', error: thrown }, thrown)
         if (!(thrown instanceof UpstreamError)) throw thrown
@@ -408,7 +412,7 @@ export function createMethods(ports: MethodPorts): Methods {
       }
     }
     try {
-      const tried = async (signal: AbortSignal): Promise<Performed<Answer>> => recorded(action, await attempt(signal))
+      const tried: Perform<Answer> = async (signal, passed) => recorded(action, await attempt(signal, passed))
       const outcome = await guard.run(action, tried, holdFor(exchange.reply, telling, hold, clock), asked.signal)
       if (outcome.kind === 'done') return outcome.value
       return outcome.refusal.code === 'unknown' ? unknown() : refused(outcome.refusal)
