@@ -1,0 +1,107 @@
+import type { Action, Part } from '../../core/action.ts'
+import type { Json } from '../../core/json.ts'
+import { join } from '../../core/label.ts'
+import type { Label } from '../../core/label.ts'
+import type { Effect, Permission } from '../../core/permission.ts'
+import type { Refused, Statement, Use } from '../../postgres/verdict.ts'
+import type { PostgresResource } from './resource.ts'
+
+// From statements to actions. Nothing here decides.
+
+/** Deleting, and changing rows that nothing names, can't be taken back. */
+export const effectOf = ({ verb, isBounded }: Use): Effect =>
+  verb === 'select' ? 'read' : verb === 'delete' || (verb === 'update' && !isBounded) ? 'destroy' : 'write'
+
+export const tablePermission = (alias: string, { table, verb }: Pick<Use, 'table' | 'verb'>): Permission =>
+  `${alias}.${table}:${verb}`
+
+const severity: readonly Effect[] = ['read', 'send', 'execute', 'write', 'destroy']
+
+/** A statement that touches tables. All that it does to each has to be allowed. */
+export function statementAction(
+  session: string,
+  resource: PostgresResource,
+  { uses }: Statement,
+  text: string,
+  parameters: readonly Json[],
+): Action {
+  const { alias } = resource
+  const parts = uses.map((use): Part => ({
+    permission: tablePermission(alias, use),
+    effect: effectOf(use),
+    args: { columns: use.columns, bounded: use.isBounded, statement: text, parameters },
+  }))
+  const [main, ...others] = parts
+  if (main === undefined) throw new TypeError('a statement that touches no table is no action')
+  const { permission, effect } = others.reduce(
+    (worst, part) => (severity.indexOf(part.effect) > severity.indexOf(worst.effect) ? part : worst),
+    main,
+  )
+  const asks = uses.find(({ table, verb }) => verb !== 'select' && tableOf(resource, table).ask[verb] === true)
+  return {
+    session,
+    permission,
+    effect,
+    args: { statement: text, parameters },
+    parts,
+    problems: [],
+    label: labelOf(resource, uses),
+    via: 'sql',
+    ...(asks === undefined ? {} : { asks: asksOf(resource, asks, 'the operator wants people asked about it') }),
+  }
+}
+
+/** A statement that is never passed on, whatever policy says: written down like any other refusal. */
+export const refusedAction = (
+  session: string,
+  { alias }: PostgresResource,
+  text: string,
+  { sqlstate, because }: Refused,
+): Action => ({
+  session,
+  permission: `${alias}:query`,
+  effect: 'read',
+  args: { statement: text },
+  problems: [],
+  label: { trust: 'trusted', readers: 'public' },
+  via: 'sql',
+  refused: { rule: `sql:${sqlstate}`, because },
+})
+
+/** How many rows a statement may touch before people are asked, and why. */
+export function mostTouched(
+  resource: PostgresResource,
+  { uses }: Statement,
+): { readonly rows: number; readonly use: Use } | undefined {
+  const bounds = uses.flatMap((use) => {
+    const rows = use.verb === 'select' ? undefined : tableOf(resource, use.table).ask[use.verb]
+    return typeof rows === 'number' ? [{ rows, use }] : []
+  })
+  return bounds.reduce<(typeof bounds)[number] | undefined>(
+    (least, each) => (least === undefined || each.rows < least.rows ? each : least),
+    undefined,
+  )
+}
+
+export const asksOf = (
+  { alias }: PostgresResource,
+  { table, verb }: Use,
+  because: string,
+): NonNullable<Action['asks']> => ({
+  rule: `resources.${alias}.tables.${table}.ask.${verb}`,
+  because,
+})
+
+/** How many rows it may return: the least that any table that it reads, or the whole, says. */
+export const mostReturned = (resource: PostgresResource, { uses }: Statement): number =>
+  Math.min(resource.database.most.rows, ...uses.map(({ table }) => tableOf(resource, table).rows ?? Infinity))
+
+/** Where a result comes from: from every table that the statement touches, also by what it says of how many rows. */
+const labelOf = (resource: PostgresResource, uses: readonly Use[]): Label =>
+  uses.map(({ table }) => tableOf(resource, table).label).reduce(join)
+
+function tableOf({ database }: PostgresResource, name: string) {
+  const table = database.tables.get(name)
+  if (table === undefined) throw new TypeError('a statement uses tables of the description only')
+  return table
+}

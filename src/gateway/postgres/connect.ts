@@ -1,0 +1,307 @@
+import { createHmac } from 'node:crypto'
+import net from 'node:net'
+import tls from 'node:tls'
+import pg from 'pg'
+import { Failure } from '../../core/failure.ts'
+import type { Address, PostgresResource } from './resource.ts'
+
+// Connections to a database. Each logs in as the role of its agent, serves one session, and ends with it.
+
+/** A connection that is logged in, and of which the database knows whose it is. */
+export interface Backend {
+  readonly client: pg.Client
+  /** Of the process that serves it. */
+  readonly pid: number
+  /** Aborted when the connection is over, for whatever reason. */
+  readonly ended: AbortSignal
+  /** Stops what it is doing, and nothing else of it. */
+  cancel(): Promise<void>
+  /** Ends it. Never fails. */
+  close(): Promise<void>
+}
+
+/** Whose a connection is to be. */
+export interface Owner {
+  readonly session: string
+  readonly agent: string
+  /** Facts of the session: what row filters read. */
+  readonly facts: Readonly<Record<string, unknown>>
+}
+
+export interface Connections {
+  /**
+   * Fails with `limited` where the agent has as many as it may, `not_found` where the database has no role for it,
+   * `unavailable` where the database can't be reached or is not as it has to be.
+   */
+  open(owner: Owner): Promise<Backend>
+  /** Ends those of sessions that are over. */
+  ended(sessions: readonly string[]): void
+  close(): Promise<void>
+}
+
+/** Milliseconds for a connection to be made. */
+const connectWithin = 10_000
+
+export function createConnections(resource: PostgresResource, report: (failure: Failure) => void): Connections {
+  const { names, alias } = resource
+  const open = new Map<Backend, Owner>()
+  /** By agent, those that are being made among them. */
+  const counted = new Map<string, number>()
+  const register = registry(resource)
+  let isClosed = false
+
+  function count(agent: string, by: number): void {
+    const left = (counted.get(agent) ?? 0) + by
+    if (left === 0) counted.delete(agent)
+    else counted.set(agent, left)
+  }
+
+  async function make(owner: Owner): Promise<Backend> {
+    const address = resource.address()
+    const role = names.agent(owner.agent)
+    const client = clientFor(address, role, agentPassword(address.password, role))
+    const over = new AbortController()
+    const end = (): void => over.abort(new Failure('unavailable', `the connection to \`${alias}\` is over`))
+    client.on('error', end)
+    client.on('end', end)
+    const settings = watchSettings(client, (because) => {
+      report(new Failure('unavailable', `a connection to \`${alias}\` was closed: ${because}`))
+      destroy(client)
+    })
+    try {
+      await client.connect()
+    } catch (cause) {
+      destroy(client)
+      throw unreachable(alias, cause)
+    }
+    const pid = pidOf(client)
+    const close = async (): Promise<void> => {
+      destroy(client)
+      end()
+      await register.forget(pid).catch((thrown: unknown) => report(Failure.from(thrown)))
+    }
+    try {
+      if (settings.wrong() !== undefined) throw new Failure('unavailable', `\`${alias}\`: ${settings.wrong()}`)
+      await register.set(pid, role, owner.facts)
+    } catch (thrown) {
+      await close()
+      throw thrown
+    }
+    return { client, pid, ended: over.signal, cancel: () => cancel(address, client), close }
+  }
+
+  return {
+    async open(owner) {
+      if (isClosed) throw new Failure('unavailable', `\`${alias}\` is being closed`)
+      if ((counted.get(owner.agent) ?? 0) >= resource.connections)
+        throw new Failure(
+          'limited',
+          `agent ${owner.agent} has ${resource.connections} connections to \`${alias}\` already`,
+        )
+      count(owner.agent, 1)
+      try {
+        const backend = await make(owner)
+        open.set(backend, owner)
+        backend.ended.addEventListener(
+          'abort',
+          () => {
+            open.delete(backend)
+            count(owner.agent, -1)
+          },
+          { once: true },
+        )
+        return backend
+      } catch (thrown) {
+        count(owner.agent, -1)
+        throw thrown
+      }
+    },
+    ended(sessions) {
+      const gone = new Set(sessions)
+      for (const [backend, { session }] of open)
+        if (gone.has(session))
+          void backend
+            .cancel()
+            .catch(() => {})
+            .then(() => backend.close())
+    },
+    async close() {
+      isClosed = true
+      await Promise.all([...open.keys()].map((backend) => backend.close()))
+      await register.close()
+    },
+  }
+}
+
+/** The password of an agent's role. Nobody has to keep it: it follows from that of the gateway's own. */
+const agentPassword = (own: string, role: string): string =>
+  createHmac('sha256', own).update(`sallyport role ${role}`).digest('base64url')
+
+const clientFor = ({ host, port, database, tls: wanted }: Address, user: string, password: string): pg.Client =>
+  new pg.Client({
+    host,
+    port,
+    database,
+    user,
+    password,
+    application_name: 'sallyport',
+    client_encoding: 'UTF8',
+    connectionTimeoutMillis: connectWithin,
+    keepAlive: true,
+    ssl: wanted === 'off' ? false : { rejectUnauthorized: true, ...(wanted.ca === undefined ? {} : { ca: wanted.ca }) },
+  })
+
+/** What the library keeps to itself. */
+interface Inside {
+  readonly connection: {
+    readonly stream: net.Socket
+    on(event: 'parameterStatus', listener: (message: { parameterName: string; parameterValue: string }) => void): void
+  }
+  readonly processID: number
+  readonly secretKey: number
+}
+
+const inside = (client: pg.Client): Inside => client as unknown as Inside
+const pidOf = (client: pg.Client): number => inside(client).processID
+
+function destroy(client: pg.Client): void {
+  inside(client).connection.stream.destroy()
+}
+
+/** How the server reads text, and who it thinks we are: all that a decision is made from rests on these. */
+const needed: Readonly<Record<string, string>> = {
+  standard_conforming_strings: 'on',
+  client_encoding: 'UTF8',
+  is_superuser: 'off',
+}
+
+function watchSettings(
+  client: pg.Client,
+  onWrong: (because: string) => void,
+): { readonly wrong: () => string | undefined } {
+  const seen = new Map<string, string>()
+  let isReady = false
+  const wrong = (): string | undefined => {
+    isReady = true
+    for (const [name, value] of Object.entries(needed))
+      if (seen.get(name) !== value) return `its setting \`${name}\` is not \`${value}\``
+    return undefined
+  }
+  inside(client).connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
+    seen.set(name, value)
+    const expected = Object.hasOwn(needed, name) ? needed[name] : undefined
+    if (isReady && expected !== undefined && value !== expected) onWrong(`its setting \`${name}\` was changed`)
+  })
+  return { wrong }
+}
+
+/** Tells the database whose a connection is, over a connection that no agent has. */
+function registry(resource: PostgresResource) {
+  const { alias, names } = resource
+  const table = `"${names.internal}".session`
+  let control: Promise<pg.Client> | undefined
+
+  /** The one connection of the gateway's own role; made anew when it is gone. */
+  function client(): Promise<pg.Client> {
+    if (control !== undefined) return control
+    const made = connected(() => {
+      if (control === made) control = undefined
+    })
+    control = made
+    return made
+  }
+
+  async function connected(onGone: () => void): Promise<pg.Client> {
+    const address = resource.address()
+    const fresh = clientFor(address, address.user, address.password)
+    fresh.on('error', onGone)
+    fresh.on('end', onGone)
+    try {
+      await fresh.connect().catch((cause: unknown) => {
+        throw unreachable(alias, cause)
+      })
+      // What a gateway that was killed left behind.
+      const left = `delete from ${table} where pid not in (select pid from pg_catalog.pg_stat_activity)`
+      await fresh.query(left).catch((cause: unknown) => {
+        throw notSetUp(alias, cause)
+      })
+      return fresh
+    } catch (thrown) {
+      destroy(fresh)
+      onGone()
+      throw thrown
+    }
+  }
+
+  return {
+    async set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<void> {
+      const statement = `insert into ${table} (pid, role, scope) values ($1, $2, $3) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now()`
+      await (await client()).query(statement, [pid, role, JSON.stringify(facts)]).catch((cause: unknown) => {
+        throw notSetUp(alias, cause)
+      })
+    },
+    async forget(pid: number): Promise<void> {
+      await (await client()).query(`delete from ${table} where pid = $1`, [pid]).catch((cause: unknown) => {
+        throw notSetUp(alias, cause)
+      })
+    },
+    async close(): Promise<void> {
+      if (control !== undefined) await control.then((each) => each.end()).catch(() => {})
+    },
+  }
+}
+
+/** Asks the server to stop what a connection is doing (protocol 3.0, CancelRequest). */
+async function cancel({ host, port, tls: wanted }: Address, client: pg.Client): Promise<void> {
+  const { processID, secretKey } = inside(client)
+  const request = Buffer.alloc(16)
+  request.writeInt32BE(16, 0)
+  request.writeInt32BE(80_877_102, 4)
+  request.writeInt32BE(processID, 8)
+  request.writeInt32BE(secretKey, 12)
+  await new Promise<void>((resolve) => {
+    const socket = net.connect({ host, port })
+    socket.setTimeout(connectWithin, () => socket.destroy())
+    socket.once('error', () => resolve())
+    socket.once('close', () => resolve())
+    socket.once('connect', () => {
+      if (wanted === 'off') return void socket.end(request)
+      const ask = Buffer.alloc(8)
+      ask.writeInt32BE(8, 0)
+      ask.writeInt32BE(80_877_103, 4)
+      socket.write(ask)
+      socket.once('data', (answer) => {
+        if (answer.length !== 1 || answer[0] !== 0x53) return void socket.destroy()
+        const secured = tls.connect({
+          socket,
+          ...(wanted.ca === undefined ? {} : { ca: wanted.ca }),
+          ...(net.isIP(host) === 0 ? { servername: host } : {}),
+        })
+        secured.once('error', () => socket.destroy())
+        secured.once('secureConnect', () => void secured.end(request))
+      })
+    })
+  })
+}
+
+/** Why no connection could be made, in words that hold no secret. */
+function unreachable(alias: string, cause: unknown): Failure {
+  const { code = '' } = (cause ?? {}) as { readonly code?: string }
+  // 28P01 wrong password, 28000 no such role or not let in, 53300 too many, 57P03 it is starting or stopping.
+  if (code === '28P01' || code === '28000')
+    return new Failure(
+      'unavailable',
+      `\`${alias}\` does not let Sallyport in: \`sallyport db verify ${alias}\` says why`,
+      { cause },
+    )
+  if (code === '53300') return new Failure('limited', `\`${alias}\` has no room for another connection`, { cause })
+  return new Failure('unavailable', `\`${alias}\` can't be reached${code === '' ? '' : ` (${code})`}`, { cause })
+}
+
+function notSetUp(alias: string, cause: unknown): Failure {
+  const { code = '' } = (cause ?? {}) as { readonly code?: string }
+  // 42P01 no such table, 3F000 no such schema, 42501 no right to it.
+  return ['42P01', '3F000', '42501'].includes(code)
+    ? new Failure('unavailable', `\`${alias}\` is not set up: \`sallyport db apply ${alias}\` does it`, { cause })
+    : new Failure('unavailable', `\`${alias}\` can't be reached${code === '' ? '' : ` (${code})`}`, { cause })
+}
