@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Action, Problem } from '../../core/action.ts'
 import type { AuditLog } from '../../core/audit.ts'
+import type { Decision, Trace } from '../../core/decide.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
@@ -12,6 +13,7 @@ import type { CountPassed, Guard, Perform, Performed } from '../../guard/guard.t
 import type { Masker } from '../../guard/mask.ts'
 import { schemaCompiler } from '../../guard/schema.ts'
 import type { Sessions } from '../../guard/sessions.ts'
+import type { Tool, ToolAnswer } from '../../guard/tool.ts'
 import { parseNetwork } from './addresses.ts'
 import { createRoom } from './body.ts'
 import { createCredentials } from './credential.ts'
@@ -32,6 +34,8 @@ import { send } from './send.ts'
 import type { Incoming, Outgoing, SendPorts } from './send.ts'
 import { readTarget } from './target.ts'
 import type { Target } from './target.ts'
+import { acceptAgent, createSeats, isUpgrade, openUpstream, readHandshake, relay, watchSilence } from './websocket.ts'
+import type { Handshake, Side } from './websocket.ts'
 
 /** What the HTTP gateway is made from. */
 export interface HttpGatewayPorts {
@@ -45,6 +49,8 @@ export interface HttpGatewayPorts {
   /** How long a request waits for people, in milliseconds, unless it says less (`Prefer: wait=10`, RFC 7240). */
   readonly hold: number
   readonly egress?: EgressPorts
+  /** How often WebSockets are asked whether they are still there, in milliseconds. */
+  readonly beat?: number
   /** Told of tokens that an upstream gave out for a credential. */
   readonly onSecret?: (resource: string, value: string) => void
   /** Told of failures that are nobody's but ours. */
@@ -79,37 +85,11 @@ export interface HttpStatus {
   readonly quarantined: number
 }
 
-/** An operation as a tool, with what performs it once it is allowed. */
-export interface HttpTool {
-  readonly alias: string
-  readonly host: string
-  readonly name: string
-  readonly permission: Permission
-  readonly effect: Effect
-  readonly label: Label
-  readonly description: string
-  readonly schema: JsonObject
-  readonly barred: Action['barred'] | undefined
-  readonly check: (args: JsonObject) => readonly Problem[]
-  /** Bytes of the body that these arguments become. */
-  readonly sends: (args: JsonObject) => number | undefined
-  readonly perform: (
-    args: JsonObject,
-    session: string,
-    signal: AbortSignal,
-    passed: CountPassed,
-  ) => Promise<Performed<ToolAnswer>>
-}
-
-export interface ToolAnswer {
-  readonly text: string
-  /** Status, and the body where it was JSON. */
-  readonly structured: JsonObject
-  readonly isError: boolean
-}
-
 export interface HttpGateway {
-  /** Answers `/api/<resource>/…`. The session has been authenticated; nothing else has been looked at. */
+  /**
+   * Answers `/api/<resource>/…`. The session has been authenticated; nothing else has been looked at. A request to open
+   * a WebSocket has to come with its connection taken out of the server's hands, and an answer that is written to it.
+   */
   handle(req: IncomingMessage, res: ServerResponse, session: string): Promise<void>
   /** Answers a request to a resource that is known by other means. */
   serve(request: HttpRequest): Promise<void>
@@ -118,8 +98,8 @@ export interface HttpGateway {
   argumentsOf(permission: Permission): JsonObject | undefined
   find(permission: Permission): HttpOperation | undefined
   status(): readonly HttpStatus[]
-  /** Operations that can be called as tools: those that take no file. */
-  tools(): readonly HttpTool[]
+  /** Operations that can be called as tools: those that take no file and open no WebSocket. */
+  tools(): readonly Tool[]
   /** Counts up when they change. */
   revision(): number
   close(): Promise<void>
@@ -136,6 +116,20 @@ interface Live {
   readonly base: Place
 }
 
+type DecidedNow = Decision['kind'] | 'limited'
+
+/** A WebSocket that is to be opened. */
+interface Opening {
+  readonly at: Live
+  readonly operation: Operation
+  readonly action: Action
+  readonly handshake: Handshake
+  /** Ends the watch over a client that has not been answered. */
+  readonly unwatch: () => void
+  /** What was decided before it was opened, and people were asked. */
+  readonly before: DecidedNow | undefined
+}
+
 /** Memory for bodies that are read before they are passed on, of all requests together. */
 const mostRoom = 256 * 1024 * 1024
 /** How long what was there before stays open, for requests that wait for people, in milliseconds. */
@@ -146,11 +140,14 @@ const mostKept = 16 * 1024
 const mostHeld = 64 * 1024
 /** Bytes of an answer that a tool returns. */
 const mostOfTool = 1_000_000
+/** WebSockets of one session at once, and the memory that those of all sessions may take. */
+const mostSockets = { ofSession: 64, bytes: 1024 * 1024 * 1024 }
 
 /** Serves listed operations of APIs, with a credential that the agent never sees. Fails with `invalid`. */
 export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   const { guard, sessions, audit, clock, mask, report = () => {} } = ports
   const room = createRoom(mostRoom)
+  const seats = createSeats(mostSockets.ofSession, mostSockets.bytes)
   const compile = schemaCompiler()
   let live = new Map<string, Live>()
   /** Those in force, and those from before that have not been retired yet. */
@@ -255,9 +252,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       const found = at?.routes.find(req.method ?? '', target.segments)
       if (at === undefined || found === undefined) return await neverWas(request)
       checkHeaders(req, found.operation.headers)
-      await perform(request, at, found.operation, found.values, target, freed, left.signal)
+      await perform(request, at, found.operation, found.values, target, freed, left)
     } catch (thrown) {
-      fail(res, thrown)
+      if (!isWebSocketNow(request)) fail(res, thrown)
+      else if (Failure.from(thrown).code === 'internal') report(thrown)
     } finally {
       for (const free of freed) free()
       res.off('close', leave)
@@ -296,11 +294,15 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     inPath: JsonObject,
     target: Target,
     freed: (() => void)[],
-    left: AbortSignal,
+    left: AbortController,
   ): Promise<void> {
     const { req, res } = request
     const isVisible = guard.visible(request.session, operation.permission, operation.effect)
     // What a session may not know of is not read: that takes time, and would tell.
+    const handshake = isVisible && isUpgrade(req) ? handshakeOf(request, operation) : undefined
+    if (handshake === 'answered') return
+    const unwatch = handshake === undefined ? () => {} : watchSilence(req.socket, (failure) => left.abort(failure))
+    freed.push(unwatch)
     if (isVisible && req.headers.expect?.toLowerCase() === '100-continue') res.writeContinue()
     const taken: Taken = isVisible
       ? await takeRequest(req, operation, inPath, target.query, {
@@ -323,6 +325,11 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     const run: Perform<() => void> = async (signal, passed) => {
       if (made === undefined) throw new Failure('conflict', 'what this session may do changed: repeat the request')
       const { outgoing, takeBack } = metered(made.outgoing, passed)
+      if (handshake !== undefined)
+        return withSecrets(
+          at,
+          await join(request, { at, operation, action, handshake, unwatch, before }, outgoing, signal, passed),
+        )
       return inTime(operation.response.time, signal, async (within) => {
         const incoming = await send(outgoing, operation.response, at.ports, request.session, within)
         return withSecrets(at, await pass(incoming, request, at, passed, made.sent, within))
@@ -332,10 +339,104 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         throw thrown
       })
     }
-    const outcome = await guard.run(action, run, { most: holdOf(req) }, left)
+    const before = handshake === undefined ? undefined : decidedNow(action)
+    const outcome = await guard.run(action, run, { most: holdOf(req) }, left.signal)
+    if (isWebSocketNow(request)) return
     if (outcome.kind === 'refused') sayRefused(res, outcome.refusal, problems, taken.status, clock())
     else outcome.value()
   }
+
+  // WebSockets ---------------------------------------------------------------------------------------------------------
+
+  /** What a request to open a WebSocket says, where its operation has one; `answered` where nothing will be opened. */
+  function handshakeOf({ req, res }: HttpRequest, { websocket }: Operation): Handshake | 'answered' {
+    const refuse = (message: string, headers?: Readonly<Record<string, string>>): 'answered' => {
+      say(res, 426, { code: 'not_supported', message }, headers)
+      return 'answered'
+    }
+    if (websocket === undefined) return refuse('this operation opens no WebSocket')
+    const handshake = readHandshake(req, websocket)
+    return handshake === 'other_version'
+      ? refuse('only version 13 of WebSocket is spoken', { 'sec-websocket-version': '13' })
+      : handshake
+  }
+
+  /** Opens the upstream's, then the agent's, and hands on what passes between them until one of them ends. */
+  async function join(
+    { req, res, session }: HttpRequest,
+    opening: Opening,
+    outgoing: Outgoing,
+    signal: AbortSignal,
+    passed: (bytes: number, sent?: number) => void,
+  ): Promise<Performed<() => void>> {
+    const { at, operation, handshake } = opening
+    const { websocket: bounds, response } = operation
+    if (bounds === undefined) throw new Failure('internal', 'a WebSocket that is not listed was not refused')
+    const leave = seats.take(session, bounds)
+    let upstream: Side | undefined
+    let agent: Side | undefined
+    try {
+      upstream = await inTime(response.time, signal, (within) =>
+        openUpstream(outgoing, handshake, bounds, at.ports, session, within),
+      )
+      const { protocol } = upstream.ws
+      opening.unwatch()
+      agent = acceptAgent(req, res, protocol, bounds)
+      const relayed = await relay(agent, upstream, {
+        bounds,
+        mask: whole,
+        passed,
+        stopped: () => stopped(opening),
+        signal,
+        ...(ports.beat === undefined ? {} : { beat: ports.beat }),
+      })
+      return {
+        value: () => {},
+        record: { status: 101, ...(protocol === '' ? {} : { protocol }), ...relayed },
+        bytes: relayed.received.bytes,
+        checks: { ran: ['size', 'time', 'secrets'] },
+      }
+    } catch (thrown) {
+      // Before there is an agent's end nobody else closes the upstream's.
+      if (agent === undefined) upstream?.ws.terminate()
+      throw thrown
+    } finally {
+      leave()
+    }
+  }
+
+  /** Why nothing more may pass through a WebSocket: each message is held against what is in force by now. */
+  function stopped({ at, operation, action, before }: Opening): Failure | undefined {
+    const now = live.get(at.resource.alias)
+    if (now?.resource.base !== at.resource.base || now.operations.get(operation.name)?.websocket === undefined)
+      return new Failure('forbidden', 'the configuration of this resource changed: open it anew')
+    const full: string[] = []
+    const decision = decidedNow(action, ({ what, result }) => {
+      if (result === 'refused' && /^limit of .* (?:bytes|sent) of /.test(what)) full.push(what)
+    })
+    if (decision === 'allow' || (decision === 'ask' && before === 'ask')) return undefined
+    if (decision === 'ask') return new Failure('forbidden', 'by now a person has to agree to this: open it anew')
+    if (decision !== 'limited') return new Failure('forbidden', 'this is not allowed any more')
+    // It is counted as a call, and as one that runs, already.
+    return full.length === 0 ? undefined : new Failure('limited', `the ${full[0]} is reached`)
+  }
+
+  function decidedNow(action: Action, trace?: Trace): DecidedNow {
+    try {
+      const decision = guard.explain(action, trace)
+      return decision.kind === 'deny' && decision.code === 'limited' ? 'limited' : decision.kind
+    } catch {
+      return 'deny' // What can't be decided.
+    }
+  }
+
+  const whole = (bytes: Uint8Array): Uint8Array => {
+    const masked = mask.stream()
+    return Buffer.concat([masked.push(bytes), masked.end()])
+  }
+
+  /** Whether the connection became a WebSocket, which has been closed by now: there is nobody left to be told. */
+  const isWebSocketNow = ({ req, res }: HttpRequest): boolean => isUpgrade(req) && res.socket === null
 
   /** The record says which secrets went along. */
   const withSecrets = <T>({ resource: { secrets = [] } }: Live, performed: Performed<T>): Performed<T> =>
@@ -454,9 +555,14 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
 
   // As tools -----------------------------------------------------------------------------------------------------------
 
-  function toolOf(at: Live, operation: Operation): HttpTool[] {
-    const { content } = operation
-    if (content.kind === 'upload' || (content.kind === 'multipart' && Object.keys(content.files).length > 0)) return []
+  function toolOf(at: Live, operation: Operation): Tool[] {
+    const { content, websocket } = operation
+    if (
+      websocket !== undefined ||
+      content.kind === 'upload' ||
+      (content.kind === 'multipart' && Object.keys(content.files).length > 0)
+    )
+      return []
     const madeOf = (args: JsonObject): Outgoing =>
       outgoingOf(operation, { args, carried: { kind: 'none' } }, undefined).outgoing
     return [
@@ -471,15 +577,21 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         schema: operation.schema,
         barred: operation.barred,
         check: (args) => operation.check(args),
-        sends: (args) => sizeOf(madeOf(args)),
-        perform: (args, session, signal, passed) => {
-          const { outgoing, takeBack } = metered(madeOf(args), passed)
-          return inTime(operation.response.time, signal, async (within) =>
-            withSecrets(at, await gathered(await send(outgoing, operation.response, at.ports, session, within))),
-          ).catch((thrown: unknown) => {
-            if (Failure.from(thrown).code === 'forbidden') takeBack()
-            throw thrown
-          })
+        prepare: async (args, session) => {
+          const made = madeOf(args)
+          const sends = sizeOf(made)
+          return {
+            ...(sends === undefined ? {} : { action: { sends } }),
+            perform: (signal, passed) => {
+              const { outgoing, takeBack } = metered(made, passed)
+              return inTime(operation.response.time, signal, async (within) =>
+                withSecrets(at, await gathered(await send(outgoing, operation.response, at.ports, session, within))),
+              ).catch((thrown: unknown) => {
+                if (Failure.from(thrown).code === 'forbidden') takeBack()
+                throw thrown
+              })
+            },
+          }
         },
       },
     ]
