@@ -18,23 +18,20 @@ const refusalKey = 'dev.sallyport/refusal'
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
 export function toolAction(
   session: string,
-  offer: Omit<ToolOffer, 'resource'> & Partial<Pick<LocalOffer, 'host' | 'sends'>>,
+  offer: Omit<ToolOffer, 'resource'> & Pick<LocalOffer, 'host'>,
   args: JsonObject,
   isVisible: boolean,
 ): Action {
-  const problems = isVisible ? problemsOf(offer, args) : []
-  const sends = isVisible && problems.length === 0 ? offer.sends?.(args) : undefined
   return {
     session,
     permission: offer.permission,
     effect: offer.effect,
     args,
-    problems,
+    problems: isVisible ? problemsOf(offer, args) : [],
     label: offer.label,
     via: 'mcp',
     name: offer.shown,
     ...(offer.host === undefined ? {} : { host: offer.host }),
-    ...(sends === undefined ? {} : { sends }),
     ...(offer.barred === undefined ? {} : { barred: offer.barred }),
   }
 }

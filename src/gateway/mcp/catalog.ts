@@ -1,6 +1,7 @@
 import type { JsonObject } from '../../core/json.ts'
+import type { Tools } from '../../guard/tool.ts'
 import { offerLocal } from './local.ts'
-import type { LocalOffer, LocalTools } from './local.ts'
+import type { LocalOffer } from './local.ts'
 import { originOfUri } from './names.ts'
 import type { AddressOffer, PromptOffer, ToolOffer } from './offer.ts'
 import type { Upstream } from './upstream.ts'
@@ -31,7 +32,7 @@ export interface Catalogs {
 
 const mostKept = 100
 
-export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>, local?: LocalTools): Catalogs {
+export function createCatalogs(upstreams: () => ReadonlyMap<string, Upstream>, local?: Tools): Catalogs {
   const kept = new Map<string, { readonly revision: string; readonly catalog: Catalog }>()
 
   async function made(key: string, capabilities: Capabilities): Promise<Catalog> {

@@ -12,10 +12,8 @@ test('a call of a tool of this process says which host it is for', () => {
     label: { trust: 'untrusted', readers: 'internal' },
     description: 'Reads.',
     schema: { type: 'object' },
-    barred: undefined,
-    sends: () => 0,
     check: () => [],
-    perform: async () => {
+    prepare: async () => {
       throw new TypeError('nothing is performed here')
     },
   })

@@ -5,8 +5,9 @@ import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Approvals } from '../../guard/approvals.ts'
 import type { Clock } from '../../guard/clock.ts'
-import type { CountPassed, Guard, Perform, Performed } from '../../guard/guard.ts'
+import type { CountPassed, Guard, Hold, Perform, Performed, Permit } from '../../guard/guard.ts'
 import type { Sessions } from '../../guard/sessions.ts'
+import type { ToolCall } from '../../guard/tool.ts'
 import {
   completeAction,
   failedTool,
@@ -33,6 +34,7 @@ import type { Exchange, Questions, Responses } from './exchange.ts'
 import { holdFor } from './hold.ts'
 import type { HoldTimes } from './hold.ts'
 import { localResult } from './local.ts'
+import type { LocalOffer } from './local.ts'
 import { federatedResult } from './names.ts'
 import { promptPermission, resourcePermission } from './offer.ts'
 import type { ToolOffer } from './offer.ts'
@@ -109,7 +111,7 @@ export function createMethods(ports: MethodPorts): Methods {
   async function listTools(asked: Asked): Promise<Answer> {
     const { tools: all } = await catalogFor(asked)
     const { session } = asked.client
-    const seen = [...all.values()].filter(({ permission, effect }) => guard.visible(session, permission, effect))
+    const seen = [...all.values()].filter((offer) => mayKnow(session, offer))
     const tools = [...listed(seen), awaitTool].sort(byShownName)
     return page(asked, 'tools', asked.client.era === 'legacy' ? tools.map(forLegacy) : tools)
   }
@@ -149,21 +151,23 @@ export function createMethods(ports: MethodPorts): Methods {
     const offer = (await catalogFor(asked)).tools.get(name)
     if (offer === undefined) return neverWas(session, 'tools/call', name, unknownTool(name))
 
-    const isVisible = guard.visible(session, offer.permission, offer.effect)
+    const isVisible = mayKnow(session, offer)
     if (isVisible && era === 'modern' && offer.headers.length > 0) {
       const wrong = paramMismatch(offer.headers, args, asked.headers)
       if (wrong !== undefined) throw new RpcError(rpc.headerMismatch, wrong)
     }
     const action = toolAction(session, offer, args, isVisible)
-    const perform = async (
-      signal: AbortSignal,
-      telling: Telling,
-      passed: CountPassed,
-    ): Promise<Performed<Answer>> => {
-      if ('perform' in offer) {
-        const performed = await offer.perform(args, session, signal, passed)
-        return { ...performed, value: { kind: 'result', result: localResult(performed.value) } }
-      }
+    const outcomes: Outcomes = {
+      unknown: () => unknownTool(name),
+      refused: (refusal) => refusedTool(offer.shown, refusal),
+      failed: ({ message }) => failedTool(`\`${offer.shown}\` failed: ${message}`),
+    }
+    if ('prepare' in offer) {
+      const isReady = isVisible && action.problems.length === 0 && action.barred === undefined
+      const call = isReady ? await prepared(offer, args, session) : { perform: neverReady }
+      return callLocal(asked, action, call, outcomes)
+    }
+    const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
       const params = { name: offer.name, arguments: args }
       const headers = paramHeaders(offer.headers, args)
       return finishTool(
@@ -172,11 +176,42 @@ export function createMethods(ports: MethodPorts): Methods {
         await converse(offer.resource, asked, 'tools/call', params, signal, telling, headers),
       )
     }
-    return guarded(asked, action, perform, {
-      unknown: () => unknownTool(name),
-      refused: (refusal) => refusedTool(offer.shown, refusal),
-      failed: ({ message }) => failedTool(`\`${offer.shown}\` failed: ${message}`),
-    })
+    return guarded(asked, action, perform, outcomes)
+  }
+
+  const mayKnow = (session: string, offer: ToolOffer | LocalOffer): boolean =>
+    'prepare' in offer && offer.visible !== undefined
+      ? offer.visible((permission, effect) => guard.visible(session, permission, effect))
+      : guard.visible(session, offer.permission, offer.effect)
+
+  /** Making ready does nothing: where it fails, so would the call. */
+  async function prepared(offer: LocalOffer, args: JsonObject, session: string): Promise<ToolCall> {
+    try {
+      return await offer.prepare(args, session)
+    } catch (thrown) {
+      return { perform: () => Promise.reject(thrown as Error) }
+    }
+  }
+
+  /** A call of a tool of this process; once more where what came of it means that it has to be decided anew. */
+  async function callLocal(asked: Asked, action: Action, call: ToolCall, outcomes: Outcomes): Promise<Answer> {
+    let again: ToolCall | undefined
+    const perform = async (
+      signal: AbortSignal,
+      _telling: Telling,
+      passed: CountPassed,
+      permit: Permit,
+    ): Promise<Performed<Answer>> => {
+      try {
+        const performed = await call.perform(signal, passed, permit)
+        return { ...performed, value: { kind: 'result', result: localResult(performed.value) } }
+      } catch (thrown) {
+        again = call.again?.(thrown)
+        throw thrown
+      }
+    }
+    const answer = await guarded(asked, { ...action, ...call.action }, perform, outcomes, call.evidence)
+    return again === undefined ? answer : callLocal(asked, action, again, outcomes)
   }
 
   /** A tool's result as agents may have it. One that is not what its server promised is refused. */
@@ -393,14 +428,15 @@ export function createMethods(ports: MethodPorts): Methods {
   async function guarded(
     asked: Asked,
     action: Action,
-    perform: (signal: AbortSignal, telling: Telling, passed: CountPassed) => Promise<Performed<Answer>>,
+    perform: (signal: AbortSignal, telling: Telling, passed: CountPassed, permit: Permit) => Promise<Performed<Answer>>,
     { unknown, refused, failed, notFound }: Outcomes,
+    evidence?: Hold['evidence'],
   ): Promise<Answer> {
     const { exchange } = asked
     const telling = createTelling(exchange.reply)
-    const attempt = async (signal: AbortSignal, passed: CountPassed): Promise<Performed<Answer>> => {
+    const attempt = async (signal: AbortSignal, passed: CountPassed, permit: Permit): Promise<Performed<Answer>> => {
       try {
-        return await perform(signal, telling, passed)
+        return await perform(signal, telling, passed, permit)
       } catch (thrown) {
         if (thrown instanceof RpcError) return failedAs({ kind: 'error', error: thrown }, thrown)
         if (!(thrown instanceof UpstreamError)) throw thrown
@@ -412,8 +448,10 @@ export function createMethods(ports: MethodPorts): Methods {
       }
     }
     try {
-      const tried: Perform<Answer> = async (signal, passed) => recorded(action, await attempt(signal, passed))
-      const outcome = await guard.run(action, tried, holdFor(exchange.reply, telling, hold, clock), asked.signal)
+      const tried: Perform<Answer> = async (signal, passed, permit) =>
+        recorded(action, await attempt(signal, passed, permit))
+      const held = { ...holdFor(exchange.reply, telling, hold, clock), ...(evidence === undefined ? {} : { evidence }) }
+      const outcome = await guard.run(action, tried, held, asked.signal)
       if (outcome.kind === 'done') return outcome.value
       return outcome.refusal.code === 'unknown' ? unknown() : refused(outcome.refusal)
     } catch (thrown) {
@@ -662,3 +700,7 @@ const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
     }, milliseconds)
     signal.addEventListener('abort', cut, { once: true })
   })
+
+/** Stands where nothing may be performed: the guard refuses such a call before. */
+const neverReady: ToolCall['perform'] = () =>
+  Promise.reject(new Failure('conflict', 'what this session may do changed: repeat the call'))

@@ -24,13 +24,13 @@ import { createExchanges, responsesOf } from './exchange.ts'
 import { defaultHoldTimes } from './hold.ts'
 import type { HoldTimes } from './hold.ts'
 import { createListeners } from './listeners.ts'
-import type { LocalTools } from './local.ts'
 import { createMethods } from './methods.ts'
 import type { Asked, Client } from './methods.ts'
 import type { Mask } from './masked.ts'
 import type { OfferPorts, ToolOffer } from './offer.ts'
 import { differenceOf } from '../../guard/pins.ts'
 import type { Pinned } from '../../guard/pins.ts'
+import type { Tools } from '../../guard/tool.ts'
 import { createReply } from './reply.ts'
 import { createRoom } from './room.ts'
 import type { Reply } from './reply.ts'
@@ -63,7 +63,7 @@ export interface McpGatewayPorts {
   /** What definitions are held to. */
   readonly pinned: Pinned
   /** Tools of this process beside those of servers. */
-  readonly local?: LocalTools
+  readonly local?: Tools
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly resources: readonly McpResource[]
