@@ -7,7 +7,7 @@ import { compileEntries, compilePolicy } from './config/compile.ts'
 import type { CompileOptions } from './config/compile.ts'
 import { problemInWords } from './config/load.ts'
 import { createControl } from './control/server.ts'
-import type { Reloaded, Status } from './control/wire.ts'
+import type { Reloaded, ResourceStatus, Status } from './control/wire.ts'
 import { actorOf } from './core/approval.ts'
 import { Failure } from './core/failure.ts'
 import { callerName } from './core/identity.ts'
@@ -214,7 +214,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       operations: {
         find: (permission) =>
           api.find(permission) ?? web.find(permission) ?? proxy?.find(permission) ?? mcp.find(permission),
-        status: () => [...mcp.status(), ...web.status()],
+        status: resourceStatus,
         difference: (pin) => mcp.difference(pin),
         async accept(resource, kind, name, digest, by) {
           if (!configured.documents.has(resource)) return mcp.accept(resource, kind, name, digest, by)
@@ -224,6 +224,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
         },
       },
       clock,
+      startedAt,
       tokenForm: () => configured.loaded.settings.sessions.tokens,
       hideSecrets: mask,
       callers: (holder) => callerOf(configured.loaded.settings, holder),
@@ -401,9 +402,21 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       sessions: sessions.live().length,
       pending,
       stops: sessions.stops(),
-      resources: [...mcp.status(), ...web.status()],
+      resources: resourceStatus(),
       caller: caller === undefined ? '' : callerName(caller),
     }
+  }
+
+  function resourceStatus(): readonly ResourceStatus[] {
+    const others = Object.entries(configured.resources).flatMap(([name, resource]): ResourceStatus[] => {
+      const common = { name, state: 'ready', tools: 0, quarantined: 0 } as const
+      if ('functions' in resource)
+        return [{ ...common, kind: 'functions', tools: Object.keys(resource.functions).length }]
+      if (!('tunnel' in resource)) return []
+      const off = proxy === undefined ? { state: 'stopped' as const, reason: '`listen.proxy` is not set' } : {}
+      return [{ ...common, kind: 'tunnel', hosts: resource.tunnel.length, ...off }]
+    })
+    return [...mcp.status(), ...web.status(), ...others]
   }
 
   /** What nobody asks for any more, once the log's own retention is over. */

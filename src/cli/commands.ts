@@ -17,7 +17,7 @@ import { killCommand, reviveCommand } from './kill.ts'
 import { mcpCommand } from './mcp.ts'
 import { reloadCommand } from './reload.ts'
 import { secretsList, secretsRekey, secretsRemove, secretsRotate, secretsSet } from './secrets.ts'
-import { sessionsEnd, sessionsList, sessionsStart } from './sessions.ts'
+import { sessionsEnd, sessionsList, sessionsShow, sessionsStart } from './sessions.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
 import { toolsAccept, toolsList, toolsShow } from './tools.ts'
@@ -69,6 +69,7 @@ export const commands: readonly Command[] = [
   reloadCommand,
   sessionsStart,
   sessionsList,
+  sessionsShow,
   sessionsEnd,
   keysIssue,
   keysRotate,

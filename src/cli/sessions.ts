@@ -1,10 +1,11 @@
-import type { SessionView, StartedSession, StartSession } from '../control/wire.ts'
+import type { AmountsView, ListedSession, ShownSession, StartedSession, StartSession } from '../control/wire.ts'
 import type { FactValue } from '../core/condition.ts'
 import { openClient } from './client.ts'
 import { command, jsonOption, optionValue, pairs, UsageError } from './command.ts'
 import { paint } from './io.ts'
+import type { Io } from './io.ts'
 import { clientOptions, placeOf } from './place.ts'
-import { columnsOf, jsonText, moment, readDuration, safe, span } from './text.ts'
+import { bytes, columnsOf, jsonText, moment, readDuration, safe, span } from './text.ts'
 
 export const sessionsStart = command({
   name: 'sessions start',
@@ -99,25 +100,80 @@ export const sessionsList = command({
   options: { ...jsonOption, ...clientOptions },
   examples: ['sallyport sessions list', 'sallyport sessions list --json'],
   async run({ values }, io) {
-    const { sessions } = await openClient(values, io).get<{ sessions: readonly SessionView[] }>('/v1/sessions')
+    const { sessions } = await openClient(values, io).get<{ sessions: readonly ListedSession[] }>('/v1/sessions')
     if (values.json === true) io.out(jsonText({ sessions }))
     else if (sessions.length === 0) io.out('no session is live')
     else {
       const now = Date.now()
-      const rows = sessions.map(({ id, agent, behalf, startedBy, deadline, parent, label }) => [
+      const rows = sessions.map(({ id, agent, behalf, startedBy, deadline, parent, label, traffic }) => [
         safe(id),
         safe(agent),
         safe(behalf),
         parent === undefined ? safe(startedBy) : `from ${safe(parent)}`,
         span(deadline - now),
+        bytes(traffic.sent),
         label.trust === 'untrusted' ? 'has read untrusted text' : '',
       ])
-      const [head = '', ...lines] = columnsOf([['SESSION', 'AGENT', 'FOR', 'STARTED BY', 'ENDS IN', ''], ...rows])
+      const [head = '', ...lines] = columnsOf([
+        ['SESSION', 'AGENT', 'FOR', 'STARTED BY', 'ENDS IN', 'SENT', ''],
+        ...rows,
+      ])
       io.out([paint(io, 'dim', head), ...lines].join('\n'))
     }
     return 0
   },
 })
+
+export const sessionsShow = command({
+  name: 'sessions show',
+  summary: 'Shows a live session, and what went to which host and came back',
+  takes: ['<session>'],
+  options: { ...jsonOption, ...clientOptions },
+  notes: [
+    'Bytes count for the session and for every one that it was made from. Counting begins anew when the gateway starts;',
+    'the audit log has what was before (`sallyport audit search --session`).',
+  ],
+  examples: ['sallyport sessions show ses_8f2c', 'sallyport sessions show ses_8f2c --json'],
+  async run({ words: [id = ''], values }, io) {
+    const shown = await openClient(values, io).get<ShownSession>(`/v1/sessions/${encodeURIComponent(id)}`)
+    io.out(values.json === true ? jsonText(shown) : shownInWords(shown, io))
+    return 0
+  },
+})
+
+function shownInWords({ session, traffic }: ShownSession, io: Io): string {
+  const { id, agent, behalf, startedBy, startedAt, deadline, parent, facts, only, limits, label } = session
+  const pairsOf = (record: object): string =>
+    Object.entries(record)
+      .map(([name, value]) => `${safe(name)}=${safe(typeof value === 'string' ? value : JSON.stringify(value))}`)
+      .join(', ')
+  const about = [
+    ['session', safe(id)],
+    ['agent', `${safe(agent)} for ${safe(behalf)}`],
+    ['started', `${moment(startedAt)} ${parent === undefined ? `by ${safe(startedBy)}` : `from ${safe(parent)}`}`],
+    ['ends in', span(deadline - Date.now())],
+    ...(Object.keys(facts).length === 0 ? [] : [['facts', pairsOf(facts)]]),
+    ...(only === undefined ? [] : [['only', only.map(({ do: permission }) => safe(permission)).join(', ')]]),
+    ...(Object.keys(limits).length === 0 ? [] : [['limits', pairsOf(limits)]]),
+    ['has read', label.trust === 'untrusted' ? `untrusted text (${label.readers})` : 'nothing untrusted'],
+    ...(traffic.since === startedAt ? [] : [['counted', `since ${moment(traffic.since)}, when the gateway started`]]),
+  ]
+  const row = (name: string, { requests, sent, received }: AmountsView): string[] => [
+    name,
+    String(requests),
+    bytes(sent),
+    bytes(received),
+  ]
+  const { hosts, others, total } = traffic
+  if (hosts.length === 0) return [...columnsOf(about), '', 'nothing has gone to any host'].join('\n')
+  const [head = '', ...lines] = columnsOf([
+    ['HOST', 'REQUESTS', 'SENT', 'RECEIVED'],
+    ...hosts.map((each) => row(safe(each.host), each)),
+    ...(others === undefined ? [] : [row('(others)', others)]),
+    row('(all)', total),
+  ])
+  return [...columnsOf(about), '', paint(io, 'dim', head), ...lines].join('\n')
+}
 
 export const sessionsEnd = command({
   name: 'sessions end',

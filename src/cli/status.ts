@@ -47,12 +47,13 @@ function inWords(status: Status, io: Io): string {
   return columnsOf(rows).join('\n')
 }
 
-function resourceInWords({ name, kind, state, reason, tools, quarantined }: ResourceStatus, io: Io): string {
+function resourceInWords({ name, kind, state, reason, tools, hosts, quarantined }: ResourceStatus, io: Io): string {
+  const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`
   const style: Style = state === 'ready' ? 'green' : state === 'connecting' ? 'yellow' : 'red'
   return [
     `${safe(name)} (${kind}) ${paint(io, style, state)}`,
     ...(reason === undefined ? [] : [safe(reason, { maxLength: 300 })]),
-    `${tools} tools`,
+    hosts === undefined ? count(tools, kind === 'functions' ? 'function' : 'tool') : count(hosts, 'host'),
     ...(quarantined === 0
       ? []
       : [paint(io, 'yellow', `${quarantined} quarantined: \`sallyport tools list ${safe(name)}\``)]),

@@ -128,6 +128,13 @@ export function span(milliseconds: number): string {
   return `${Math.floor(hours / 24)} days`
 }
 
+/** A number of bytes, in about three digits: `512 B`, `1.5 MB`. A kB has 1,000, as in configuration. */
+export function bytes(count: number): string {
+  let [amount, unit] = [count, 0]
+  for (; Math.round(amount * 10) >= 10_000 && unit < 4; unit++) amount /= 1_000
+  return unit === 0 ? `${count} B` : `${amount.toFixed(amount < 99.95 ? 1 : 0)} ${['B', 'kB', 'MB', 'GB', 'TB'][unit]}`
+}
+
 /** A moment as people write it, in UTC: `2027-01-15 08:00:00Z`. */
 export function moment(at: number): string {
   const date = new Date(at)

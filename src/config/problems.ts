@@ -51,7 +51,8 @@ function wordsOf(issue: Issue, data: unknown, base: readonly PropertyKey[] = [])
 }
 
 function unknownKey(key: string, path: readonly (string | number)[]): string {
-  const known = knownKeys(path)
+  // Of several kinds of resource that have the same key, another one may know it.
+  const known = knownKeys(path).filter((each) => each !== key)
   if (path.length === 2 && path[0] === 'resources' && plannedKinds.includes(key))
     return `resources of kind \`${key}\` are not supported yet; kinds that are: ${resourceKinds.join(', ')}`
   if (key === '<<') return 'merge keys are not supported; an anchor can stand for a whole value'

@@ -66,6 +66,7 @@ type Holder = keyof PeopleSide['keys']
 const routes: readonly [method: string, path: string, may: readonly Holder[], body?: object][] = [
   ['POST', '/v1/sessions', ['admin', 'desk'], { agent: 'reader', lasts: 60 }],
   ['GET', '/v1/sessions', ['admin', 'approver', 'auditor']],
+  ['GET', '/v1/sessions/ses_none', ['admin', 'approver', 'auditor']],
   ['DELETE', '/v1/sessions/ses_none', ['admin', 'desk']],
   ['GET', '/v1/approvals', ['admin', 'approver', 'auditor']],
   ['GET', '/v1/approvals/appr_none', ['admin', 'approver', 'auditor']],

@@ -50,6 +50,8 @@ export interface ControlPorts {
   readonly audit: AuditLog
   readonly operations: Operations
   readonly clock: Clock
+  /** When this process began: what it keeps in memory was counted since. */
+  readonly startedAt: number
   /** The form of a session's token where none is asked for. */
   readonly tokenForm: () => 'opaque' | 'jwt'
   /** Replaces the secret values that Sallyport holds, wherever they turn up in a text. */

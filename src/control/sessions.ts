@@ -1,13 +1,17 @@
 import { z } from 'zod'
 import { Failure } from '../core/failure.ts'
 import { callerName, hasRole } from '../core/identity.ts'
+import type { Role } from '../core/identity.ts'
 import type { Session } from '../core/session.ts'
 import { sha256 } from '../guard/digest.ts'
+import { none } from '../guard/traffic.ts'
 import { facts, name, readBody, seconds } from './body.ts'
 import type { ControlPorts } from './ports.ts'
 import { route } from './router.ts'
 import type { Route } from './router.ts'
-import type { SessionView, StartedSession, StartSession } from './wire.ts'
+import type { ListedSession, SessionView, ShownSession, StartedSession, StartSession } from './wire.ts'
+
+const readers: readonly Role[] = ['admin', 'approver', 'auditor']
 
 const startSession: z.ZodType<StartSession> = z.strictObject({
   agent: name,
@@ -25,7 +29,7 @@ const startSession: z.ZodType<StartSession> = z.strictObject({
   token: z.enum(['opaque', 'jwt']).optional(),
 })
 
-export function sessionRoutes({ sessions, tokens, tokenForm }: ControlPorts): readonly Route[] {
+export function sessionRoutes({ sessions, tokens, tokenForm, startedAt }: ControlPorts): readonly Route[] {
   return [
     route(
       'POST',
@@ -61,12 +65,19 @@ export function sessionRoutes({ sessions, tokens, tokenForm }: ControlPorts): re
       },
       true,
     ),
-    route('GET', '/v1/sessions', ['admin', 'approver', 'auditor'], async () => ({
+    route('GET', '/v1/sessions', readers, async (): Promise<{ readonly sessions: readonly ListedSession[] }> => ({
       sessions: [...sessions.live()]
         .sort((a, b) => b.startedAt - a.startedAt)
         .slice(0, 500)
-        .map(view),
+        .map((session) => ({ ...view(session), traffic: sessions.traffic(session.id)?.total ?? none })),
     })),
+    route('GET', '/v1/sessions/:id', readers, async ({ param }): Promise<ShownSession> => {
+      const session = sessions.get(param('id'))
+      const traffic = sessions.traffic(param('id'))
+      if (session === undefined || traffic === undefined)
+        throw new Failure('not_found', `there is no live session ${param('id')}`)
+      return { session: view(session), traffic: { ...traffic, since: Math.max(session.startedAt, startedAt) } }
+    }),
     route(
       'DELETE',
       '/v1/sessions/:id',

@@ -37,15 +37,41 @@ export interface Status {
 
 export interface ResourceStatus {
   readonly name: string
-  readonly kind: 'mcp' | 'http'
+  readonly kind: 'mcp' | 'http' | 'functions' | 'tunnel'
   readonly state: 'connecting' | 'ready' | 'failed' | 'stopped'
   readonly reason?: string
+  /** Tools, or functions. */
   readonly tools: number
+  /** Of a tunnel: hosts that it may lead to. */
+  readonly hosts?: number
   readonly quarantined: number
 }
 
 /** A session without what only its holder needs. */
 export type SessionView = Omit<Session, 'tokenDigest'>
+
+/** Requests, and bytes that went out and came back. */
+export interface AmountsView {
+  readonly requests: number
+  readonly sent: number
+  readonly received: number
+}
+
+/** With what passed for it, and for all that were made from it. */
+export type ListedSession = SessionView & { readonly traffic: AmountsView }
+
+export interface ShownSession {
+  readonly session: SessionView
+  readonly traffic: {
+    /** Counting begins with the session, and anew when the gateway starts. The audit log has it all. */
+    readonly since: number
+    readonly total: AmountsView
+    /** The one that was sent most first. */
+    readonly hosts: readonly (AmountsView & { readonly host: string })[]
+    /** Hosts beyond the first hundred, together. */
+    readonly others?: AmountsView
+  }
+}
 
 export interface StartSession {
   readonly agent: string

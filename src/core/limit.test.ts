@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { charge, check, parseLimit } from './limit.ts'
+import { charge, check, limitsOfResource, parseLimit } from './limit.ts'
 import type { Counter } from './limit.ts'
 
 test.each([
@@ -85,4 +85,25 @@ test('no window of its length ever lets through more than twice the amount, howe
       },
     ),
   )
+})
+
+test('limits of a resource: those of bytes are for each host, those of a session for every session of the chain', () => {
+  const limits = [parseLimit('sent', '1 MB/session'), parseLimit('sent', '1 GB/day'), parseLimit('calls', '10/session')]
+  const keys = (host: string | undefined) =>
+    limitsOfResource(limits, 'crm', host, ['ses_1', 'ses_2']).map(({ key }) => key)
+  expect(keys('a.example')).toEqual([
+    'session:ses_1:resource:crm:a.example:sent',
+    'session:ses_2:resource:crm:a.example:sent',
+    'resource:crm:a.example:sent/86400000/1000000000',
+    'session:ses_1:resource:crm:calls',
+    'session:ses_2:resource:crm:calls',
+  ])
+  expect(keys('2001:db8::1')[0]).toBe('session:ses_1:resource:crm:2001:db8::1:sent')
+  expect(keys(undefined)[0]).toBe('session:ses_1:resource:crm:sent')
+})
+
+test('a limit of a resource says which host, and whose session it is of', () => {
+  const [above, own] = limitsOfResource([parseLimit('sent', '1 MB/session')], 'crm', 'a.example', ['ses_1', 'ses_2'])
+  expect(own?.whose).toBe('host a.example of resource crm')
+  expect(above?.whose).toBe('host a.example of resource crm (in a session that this one was made from)')
 })

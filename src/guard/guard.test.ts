@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { action, atOnce, counted, createWorld, nobodyLeaves, readPolicy } from '../../test/support/world.ts'
 import { Failure } from '../core/failure.ts'
 import type { Person } from '../core/identity.ts'
@@ -479,20 +479,154 @@ test('an observed agent is refused nothing by a limit either, whatever else woul
     expect(await run(world, 'desk:drop', { call }, counted().perform)).toMatchObject({ kind: 'done' })
 })
 
-test('what goes out is counted against `sent`, also where it failed, and said', async () => {
-  const world = await responding(policy.replace('limits: { calls: 5/min }', 'limits: { sent: 1 kB/session }'))
-  const send = (call: number, sent: number, fails: boolean) =>
-    run(world, 'desk:read_ticket', { customer_id: 42, call }, async (_signal, passed) => {
-      passed(0, sent)
-      if (fails) throw new Failure('unavailable', 'it broke off')
-      return { value: call, record: {}, bytes: 5_000, sent, checks: { ran: [] } }
+const sending = `
+resources:
+  out: { tunnel: [a.example, b.example], limits: { sent: 1 kB/session } }
+listen: { proxy: "127.0.0.1:7402" }
+agents:
+  sender: { may: [{ do: "out:connect", ask: never }], lends: { sender: ["out:connect"] } }
+`
+
+async function sender(yaml = sending) {
+  const world = await createWorld(yaml)
+  const { id } = await world.sessions.start({ agent: 'sender', behalf: 'person:dora', startedBy: 'service:desk' })
+  const seen = { runs: 0, signal: undefined as AbortSignal | undefined }
+  let call = 0
+  /** Sends pieces until it is told to stop, and says how many went. */
+  const send = (pieces: readonly number[], more: { readonly host?: string; session?: string; sends?: number } = {}) => {
+    const { host = 'a.example', session = id, sends } = more
+    const given = { effect: 'send', host, ...(sends === undefined ? {} : { sends }) } as const
+    return world.guard.run(
+      action(session, 'out:connect', { call: call++ }, given),
+      async (signal, passed) => {
+        seen.runs += 1
+        seen.signal = signal
+        const gone = pieces.filter((piece) => passed(0, piece))
+        return { value: gone.length, record: {}, bytes: 7, checks: { ran: [] } }
+      },
+      atOnce,
+      nobodyLeaves,
+    )
+  }
+  return { ...world, session: id, send, seen }
+}
+
+describe('what goes out', () => {
+  test('is counted against `sent`, also where it failed, and said', async () => {
+    const world = await responding(policy.replace('limits: { calls: 5/min }', 'limits: { sent: 1 kB/session }'))
+    const send = (call: number, sent: number, fails: boolean) =>
+      run(world, 'desk:read_ticket', { customer_id: 42, call }, async (_signal, passed) => {
+        passed(0, sent)
+        if (fails) throw new Failure('unavailable', 'it broke off')
+        return { value: call, record: {}, bytes: 5_000, checks: { ran: [] } }
+      })
+    await expect(send(1, 600, true)).rejects.toMatchObject({ code: 'unavailable' })
+    expect(world.audit.of('action.failed')).toMatchObject([{ sent: 600 }])
+    expect(world.audit.of('action.failed')[0]).not.toHaveProperty('bytes')
+    expect(await send(2, 399, false)).toMatchObject({ kind: 'done' })
+    expect(await send(3, 1, false)).toMatchObject({ kind: 'done' })
+    expect(await send(4, 1, false)).toMatchObject({ kind: 'refused', refusal: { code: 'limited' } })
+  })
+
+  test('has room for each host by itself, to the last byte, and never more', async () => {
+    const { send, seen, audit } = await sender()
+    expect(await send([400, 600])).toMatchObject({ kind: 'done', value: 2 })
+    const because = 'the limit of 1 kB/session sent of host a.example of resource out is reached'
+    expect(await send([1])).toMatchObject({ kind: 'refused', refusal: { code: 'limited', because } })
+    expect(seen.runs).toBe(1)
+    expect(await send([1_000], { host: 'b.example' })).toMatchObject({ kind: 'done', value: 1 })
+    expect(audit.of('action.done')).toMatchObject([
+      { host: 'a.example', sent: 1_000 },
+      { host: 'b.example', sent: 1_000 },
+    ])
+  })
+
+  test('is cut where a limit leaves no more room, and what went is recorded', async () => {
+    const { send, seen, audit } = await sender()
+    const because =
+      'with 300 bytes more, the limit of 1 kB/session sent of host a.example of resource out would be passed'
+    await expect(send([400, 400, 300, 100])).rejects.toMatchObject({ code: 'limited', message: because })
+    expect(seen.signal?.aborted).toBe(true)
+    expect(audit.of('action.failed')).toMatchObject([{ code: 'limited', sent: 800, mayHaveHappened: true, because }])
+    expect(await send([200])).toMatchObject({ kind: 'done' })
+  })
+
+  test('is refused where not even its beginning may go: nothing happened', async () => {
+    const { send, audit } = await sender()
+    const refused = await send([1_001])
+    expect(refused).toMatchObject({ kind: 'refused', refusal: { code: 'limited' } })
+    expect(audit.of('action.failed')).toMatchObject([{ code: 'limited', mayHaveHappened: false }])
+    expect(await send([1_000])).toMatchObject({ kind: 'done' })
+  })
+
+  test('is refused before anything is begun or asked, where its size is known', async () => {
+    const { send, seen, audit } = await sender(sending.replace('ask: never', 'ask: true'))
+    expect(await send([], { sends: 1_001 })).toMatchObject({
+      kind: 'refused',
+      refusal: {
+        code: 'limited',
+        because:
+          'with 1001 bytes more, the limit of 1 kB/session sent of host a.example of resource out would be passed',
+      },
     })
-  await expect(send(1, 600, true)).rejects.toMatchObject({ code: 'unavailable' })
-  expect(world.audit.of('action.failed')).toMatchObject([{ sent: 600 }])
-  expect(world.audit.of('action.failed')[0]).not.toHaveProperty('bytes')
-  expect(await send(2, 399, false)).toMatchObject({ kind: 'done' })
-  expect(await send(3, 1, false)).toMatchObject({ kind: 'done' })
-  expect(await send(4, 1, false)).toMatchObject({ kind: 'refused', refusal: { code: 'limited' } })
+    expect(seen.runs).toBe(0)
+    expect(audit.of('decision')).toMatchObject([{ decision: 'deny', rules: ['limit:sent'] }])
+    expect(await send([], { sends: 1_000 })).toMatchObject({ refusal: { code: 'approval_pending' } })
+  })
+
+  test('of several at once is together no more than the limit', async () => {
+    const { send, sessions, session } = await sender()
+    const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => send([70, 70])))
+    expect(outcomes.filter(({ status }) => status === 'rejected').length).toBeLessThan(20)
+    expect(sessions.traffic(session)?.total.sent).toBe(980)
+  })
+
+  test('and did not after all is taken back', async () => {
+    const { send, sessions, session } = await sender()
+    await send([900, -900])
+    expect(await send([1_000])).toMatchObject({ kind: 'done' })
+    expect(sessions.traffic(session)?.total).toEqual({ requests: 2, sent: 1_000, received: 14 })
+  })
+
+  test('of an observed agent is counted and never cut', async () => {
+    const { send, sessions, session } = await sender(sending.replace('sender: {', 'sender: { mode: observe,'))
+    expect(await send([900, 900])).toMatchObject({ kind: 'done', value: 2 })
+    expect(await send([900])).toMatchObject({ kind: 'done', value: 1 })
+    expect(sessions.traffic(session)?.total.sent).toBe(2_700)
+  })
+
+  test('over a window is held to it for everybody together, and says when there is room again', async () => {
+    const { send, sessions, time } = await sender(sending.replace('1 kB/session', '1 kB/min'))
+    const other = await sessions.start({ agent: 'sender', behalf: 'person:dora', startedBy: 'service:desk' })
+    expect(await send([1_000])).toMatchObject({ kind: 'done' })
+    const refused = await send([500], { session: other.id, sends: 500 })
+    expect(refused).toMatchObject({ refusal: { code: 'limited', retryAt: time.now + 30_000 } })
+    time.now += 30_000
+    expect(await send([500], { session: other.id, sends: 500 })).toMatchObject({ kind: 'done' })
+  })
+
+  test('promise 2: by a session counts for every session that it was made from, by host too', async () => {
+    const { send, sessions, session } = await sender()
+    const lent = async () => (await sessions.lend(session, { agent: 'sender' })).id
+    const [one, two] = [await lent(), await lent()]
+    expect(await send([600], { session: one })).toMatchObject({ kind: 'done' })
+    expect(await send([500], { session: two })).toMatchObject({
+      kind: 'refused',
+      refusal: { because: expect.stringContaining('(in a session that this one was made from)') as string },
+    })
+    expect(await send([500], { session: two, host: 'b.example' })).toMatchObject({ kind: 'done' })
+    expect(await send([400])).toMatchObject({ kind: 'done' })
+    expect(await send([1], { session: one })).toMatchObject({ refusal: { code: 'limited' } })
+    expect(sessions.traffic(session)).toMatchObject({
+      total: { requests: 4, sent: 1_500 },
+      hosts: [
+        { host: 'a.example', sent: 1_000 },
+        { host: 'b.example', sent: 500 },
+      ],
+    })
+    expect(sessions.traffic(one)?.total.sent).toBe(600)
+    expect(sessions.traffic(two)?.hosts).toMatchObject([{ host: 'b.example' }, { host: 'a.example', sent: 0 }])
+  })
 })
 
 test('a result that has no digest is recorded all the same, and the record says so', async () => {

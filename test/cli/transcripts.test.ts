@@ -39,6 +39,16 @@ async function stage() {
   const { perform } = counted()
   const tried = action(session, 'billing:refund', { amount: 9000 }, { effect: 'destroy' })
   const refused = await side.world.guard.run(tried, perform, atOnce, nobodyLeaves)
+  const outgoing = action(session, 'crm:update', {}, { effect: 'write', host: 'crm.example.com' })
+  await side.world.guard.run(
+    outgoing,
+    async (_signal, passed) => {
+      passed(0, 1_234_567)
+      return { value: '', record: {}, bytes: 512, checks: { ran: [] } }
+    },
+    atOnce,
+    nobodyLeaves,
+  )
   const key = (await side.world.keys.list('agent:reader'))[0]?.id ?? ''
   const definition = { description: 'Looks a customer up' }
   await side.world.stores.pins.put({
@@ -126,7 +136,7 @@ async function run(line: string, { side, cwd, names }: Stage): Promise<string> {
     .replace(/\b[0-9a-f]{64}\b/g, '<digest>')
     .replace(/\b(policy +)[0-9a-f]{12}\b/g, '$1<digest>')
     .replace(/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ/g, '<time>')
-    .replace(/\b1[89]\d{11}\b/g, '"<time>"')
+    .replace(/\b1[7-9]\d{11}\b/g, '"<time>"')
     .replace(/"took": \d+/g, '"took": <span>')
     .replace(/\b\d+ (ms|s|min|h|days)( \d+ (s|min))?\b/g, '<span>')
     .replace(/(\S) {2,}/g, '$1  ')

@@ -131,6 +131,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     pins: stores.pins,
     audit: log,
     clock,
+    startedAt: 0,
     callers,
     tokenForm: () => 'opaque',
     hideSecrets: (text) => text,

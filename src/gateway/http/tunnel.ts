@@ -150,10 +150,7 @@ export async function passBetween(
   }
 }
 
-function counter(
-  most: number,
-  count: CountPassed,
-): { readonly stream: Transform; readonly bytes: () => number } {
+function counter(most: number, count: CountPassed): { readonly stream: Transform; readonly bytes: () => number } {
   let bytes = 0
   const stream = new Transform({
     transform(chunk: Buffer, _encoding, done) {
