@@ -1,8 +1,8 @@
-import { createHmac } from 'node:crypto'
 import net from 'node:net'
 import tls from 'node:tls'
 import pg from 'pg'
 import { Failure } from '../../core/failure.ts'
+import { agentPassword } from '../../postgres/password.ts'
 import type { Address, PostgresResource } from './resource.ts'
 
 // Connections to a database. Each logs in as the role of its agent, serves one session, and ends with it.
@@ -132,10 +132,6 @@ export function createConnections(resource: PostgresResource, report: (failure: 
     },
   }
 }
-
-/** The password of an agent's role. Nobody has to keep it: it follows from that of the gateway's own. */
-const agentPassword = (own: string, role: string): string =>
-  createHmac('sha256', own).update(`sallyport role ${role}`).digest('base64url')
 
 const clientFor = ({ host, port, database, tls: wanted }: Address, user: string, password: string): pg.Client =>
   new pg.Client({
