@@ -40,6 +40,8 @@ export interface SendPorts {
 }
 
 const mostHops = 5
+/** What is decided on by these would be one thing for us and another for who reads them after us. */
+const readOnce = ['content-type', 'content-encoding', 'content-length', 'location'] as const
 const headersSentElsewhere: ReadonlySet<string> = new Set([
   'accept',
   'accept-language',
@@ -82,6 +84,11 @@ export async function send(
       body: outgoing.body ?? null,
       signal,
     })
+    const twice = readOnce.find((name) => Array.isArray(answer.headers[name]))
+    if (twice !== undefined) {
+      answer.body.on('error', () => {}).destroy()
+      throw new Failure('unavailable', `the upstream says \`${twice}\` twice`)
+    }
     const location = headerOf(answer.headers, 'location')
     const next =
       location === undefined || !isRedirect(answer.statusCode)
@@ -89,7 +96,7 @@ export async function send(
         : followed(location, place, outgoing, ports, redirects)
     if (next === undefined) {
       if (isHome && answer.statusCode === 401) credentials.refused(session)
-      return incoming(answer.statusCode, answer.headers, answer.body, response, outgoing.method)
+      return incoming(answer.statusCode, withoutHops(answer.headers), answer.body, response, outgoing.method)
     }
     answer.body.on('error', () => {}).destroy()
     if (hop === mostHops) throw new Failure('unavailable', `the upstream redirects more than ${mostHops} times`)
@@ -128,13 +135,22 @@ function destination(location: string, from: Place): Place {
 const withValue = (query: string, [name, value]: readonly [string, string]): string =>
   `${query === '' ? '?' : `${query}&`}${encodeURIComponent(name)}=${encodeURIComponent(value)}`
 
-function incoming(
+/** Without what is for this connection alone (RFC 9110 §7.6.1). How long a body is, and what it is, can't be among that. */
+function withoutHops(headers: RawHeaders): RawHeaders {
+  const named = [headers['connection'] ?? []].flat().flatMap((each) => each.toLowerCase().split(','))
+  const hops = new Set(named.map((each) => each.trim()))
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name]) => readOnce.some((each) => each === name) || !hops.has(name)),
+  )
+}
+
+async function incoming(
   status: number,
   headers: RawHeaders,
   body: Readable,
   { types, size }: OperationDescription['response'],
   method: string,
-): Incoming {
+): Promise<Incoming> {
   const refuse = (message: string): never => {
     body.on('error', () => {}).destroy()
     throw new Failure('unavailable', message)
@@ -154,7 +170,18 @@ function incoming(
   const length = Number(headerOf(headers, 'content-length') ?? 0)
   if (method !== 'HEAD' && length > size) refuse(`the answer is larger than ${size} bytes`)
   const unpacked = hasNone ? body : unpack(body, encoding, refuse)
-  return { status, headers, type: hasNone ? '' : type, body: bounded(body, unpacked, size) }
+  const chunks = bounded(body, unpacked, size)
+  return { status, headers, type: hasNone ? '' : type, body: unpacked === body ? chunks : await begun(chunks) }
+}
+
+/** Once the first of it is there: what can't be decoded at all is told while it can still be refused. */
+async function begun(chunks: AsyncGenerator<Buffer>): Promise<AsyncIterable<Buffer>> {
+  const first = await chunks.next()
+  return (async function* () {
+    if (first.done === true) return
+    yield first.value
+    yield* chunks
+  })()
 }
 
 async function* bounded(body: Readable, unpacked: AsyncIterable<Buffer>, most: number): AsyncGenerator<Buffer> {
