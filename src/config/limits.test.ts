@@ -34,11 +34,19 @@ test.each([
 })
 
 test.each([
-  ['what is not counted', `${api}, limits: { tokens: 5/session }`, /resources\.crm\.limits\.tokens: unknown key; known here: calls, bytes, concurrent/],
+  [
+    'what is not counted',
+    `${api}, limits: { tokens: 5/session }`,
+    /resources\.crm\.limits\.tokens: unknown key; known here: calls, bytes, concurrent/,
+  ],
   ['another spelling', `${api}, limits: { snet: 5 MB/session }`, /limits\.snet: unknown key; did you mean `sent`\?/],
   ['no unit', `${api}, limits: { sent: 10/session }`, /`10\/session` is no limit of sent: expected `1 MB\/session`/],
   ['no window', `${api}, limits: { sent: 10 MB }`, /`10 MB` is no limit of sent: expected `1 MB\/session`/],
-  ['bytes of programs', 'mcp: { command: [crm] }, limits: { sent: 1 MB/session }', /limits\.sent: unknown key; known here: calls, bytes, concurrent$/],
+  [
+    'bytes of programs',
+    'mcp: { command: [crm] }, limits: { sent: 1 MB/session }',
+    /limits\.sent: unknown key; known here: calls, bytes, concurrent$/,
+  ],
 ])('promise 3: limits of a resource with %s stop the start', (_title, resource, message) => {
   expect(() => load(`resources: { crm: { ${resource} } }`)).toThrow(message)
 })

@@ -407,7 +407,7 @@ export function createGuard(ports: GuardPorts): Guard {
       full: () => full,
       charge: (measure: Measure, cost: number): void => counters.add(chargesOf(measure, cost)),
       begin: (): void => void (host === undefined || sessions.count(session, host, { requests: 1 })),
-      count(bytes: number, sent = 0): boolean {
+      count: (bytes: number, sent = 0): boolean => {
         const mayGo = take(sent)
         const gone = mayGo ? sent : 0
         counters.add(chargesOf('bytes', bytes))

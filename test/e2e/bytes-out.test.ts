@@ -234,7 +234,9 @@ test('each host of a tunnel has the limit to itself, and a tunnel is cut where i
   expect(tls.bytes()).toBeGreaterThan(15_000)
   expect(tls.bytes()).toBeLessThan(20_000)
   await until('it is recorded', async () =>
-    (await to.events()).some(({ type, code, host }) => [type, code, host].join() === 'action.failed,limited,127.0.0.1'),
+    (await to.events()).some(
+      ({ type, code, host }) => type === 'action.failed' && code === 'limited' && host === '127.0.0.1',
+    ),
   )
   const second = await via('localhost')
   second.socket.write(Buffer.alloc(1_000))
