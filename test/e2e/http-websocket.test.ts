@@ -272,7 +272,7 @@ describe('through the proxy', () => {
     const { heard, closed } = listen(ws)
     await until('it is open', () => heard.length === 1)
     await proxy.close()
-    await closed
+    expect(await closed).toBe(1006)
   })
 })
 

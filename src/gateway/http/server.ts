@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Action, Problem } from '../../core/action.ts'
 import type { AuditLog } from '../../core/audit.ts'
-import type { Decision, Trace } from '../../core/decide.ts'
+import type { Decision } from '../../core/decide.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
@@ -40,7 +40,7 @@ import type { Handshake, Side } from './websocket.ts'
 /** What the HTTP gateway is made from. */
 export interface HttpGatewayPorts {
   readonly guard: Pick<Guard, 'run' | 'visible' | 'explain'>
-  readonly sessions: Pick<Sessions, 'get' | 'onEnd'>
+  readonly sessions: Pick<Sessions, 'get' | 'onEnd' | 'label'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly resources: readonly HttpResource[]
@@ -116,7 +116,13 @@ interface Live {
   readonly base: Place
 }
 
-type DecidedNow = Decision['kind'] | 'limited'
+interface DecidedNow {
+  readonly kind: Decision['kind'] | 'limited'
+  /** Which rules hold, of which policy: what the decision rests on, besides limits. */
+  readonly grounds: string
+  /** A limit of bytes that is reached. */
+  readonly full: string | undefined
+}
 
 /** A WebSocket that is to be opened. */
 interface Opening {
@@ -127,7 +133,7 @@ interface Opening {
   /** Ends the watch over a client that has not been answered. */
   readonly unwatch: () => void
   /** What was decided before it was opened, and people were asked. */
-  readonly before: DecidedNow | undefined
+  readonly before: DecidedNow
 }
 
 /** Memory for bodies that are read before they are passed on, of all requests together. */
@@ -325,7 +331,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     const run: Perform<() => void> = async (signal, passed) => {
       if (made === undefined) throw new Failure('conflict', 'what this session may do changed: repeat the request')
       const { outgoing, takeBack } = metered(made.outgoing, passed)
-      if (handshake !== undefined)
+      if (handshake !== undefined && before !== undefined)
         return withSecrets(
           at,
           await join(request, { at, operation, action, handshake, unwatch, before }, outgoing, signal, passed),
@@ -386,7 +392,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         bounds,
         mask: whole,
         passed,
-        stopped: () => stopped(opening),
+        stopped: standing(opening),
         signal,
         ...(ports.beat === undefined ? {} : { beat: ports.beat }),
       })
@@ -405,28 +411,46 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     }
   }
 
-  /** Why nothing more may pass through a WebSocket: each message is held against what is in force by now. */
-  function stopped({ at, operation, action, before }: Opening): Failure | undefined {
-    const now = live.get(at.resource.alias)
-    if (now?.resource.base !== at.resource.base || now.operations.get(operation.name)?.websocket === undefined)
-      return new Failure('forbidden', 'the configuration of this resource changed: open it anew')
-    const full: string[] = []
-    const decision = decidedNow(action, ({ what, result }) => {
-      if (result === 'refused' && /^limit of .* (?:bytes|sent) of /.test(what)) full.push(what)
-    })
-    if (decision === 'allow' || (decision === 'ask' && before === 'ask')) return undefined
-    if (decision === 'ask') return new Failure('forbidden', 'by now a person has to agree to this: open it anew')
-    if (decision !== 'limited') return new Failure('forbidden', 'this is not allowed any more')
-    // It is counted as a call, and as one that runs, already.
-    return full.length === 0 ? undefined : new Failure('limited', `the ${full[0]} is reached`)
+  /**
+   * Asks of each message why it may not pass, if it may not: what is in force by then decides. Its own call counts as one
+   * that was made and runs, so of limits only those of bytes stop it; but a limit that is full hides whether policy would
+   * ask, and then only what was seen before on the same grounds counts.
+   */
+  function standing({ at, operation, action, before }: Opening): () => Failure | undefined {
+    let known = before.kind === 'limited' ? undefined : before
+    const refuse = (because: string): Failure => new Failure('forbidden', `${because}: open it anew`)
+    return () => {
+      const { resource, operations } = live.get(at.resource.alias) ?? {}
+      if (resource?.base !== at.resource.base || operations?.get(operation.name)?.websocket === undefined)
+        return refuse('the configuration of this resource changed')
+      const now = decidedNow(action)
+      if (now.full !== undefined) return new Failure('limited', `the ${now.full} is reached`)
+      if (now.kind === 'deny') return refuse('this is not allowed any more')
+      if (now.kind === 'limited')
+        return now.grounds === known?.grounds ? undefined : refuse('a limit is reached, and what policy says changed')
+      if (now.kind === 'ask' && before.kind !== 'ask') return refuse('by now a person has to agree to this')
+      known = now
+      return undefined
+    }
   }
 
-  function decidedNow(action: Action, trace?: Trace): DecidedNow {
+  function decidedNow(action: Action): DecidedNow {
+    // With the same rules that hold, only lockdown still asks by what was read.
+    const grounds: unknown[] = [revision, action.effect === 'read' || sessions.label(action.session).trust]
+    let full: string | undefined
     try {
-      const decision = guard.explain(action, trace)
-      return decision.kind === 'deny' && decision.code === 'limited' ? 'limited' : decision.kind
+      const decision = guard.explain(action, ({ agent, what, result }) => {
+        if (!what.startsWith('limit of ')) grounds.push([agent, what, result])
+        else if (result === 'refused' && / (?:bytes|sent) of /.test(what)) full ??= what
+      })
+      const isLimited = decision.kind === 'deny' && decision.code === 'limited'
+      return {
+        kind: isLimited ? 'limited' : decision.kind,
+        grounds: JSON.stringify(grounds),
+        full: isLimited ? full : undefined,
+      }
     } catch {
-      return 'deny' // What can't be decided.
+      return { kind: 'deny', grounds: '', full: undefined } // What can't be decided.
     }
   }
 

@@ -20,7 +20,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).toReversed()) await close()
 })
 
-const policy = (url: string, limits = '', more = '') => `
+const policy = (url: string, limits = '', rules = '') => `
 resources:
   desk:
     http: ${url}/v1
@@ -34,12 +34,11 @@ resources:
       hidden: { request: "GET /hidden", effect: read, websocket: true }
       kept: { request: "GET /kept", effect: read }
       asked: { request: "GET /asked", effect: destroy, websocket: true }
-${more}
 agents:
   reader:
     may: ["desk:live", "desk:small", "desk:short", "desk:plain", "desk:add", "desk:asked"]
     limits: { repeats: unlimited${limits} }
-`
+${rules}`
 
 interface Asked {
   readonly url: string
@@ -99,11 +98,10 @@ async function startBytes(answer: (head: string) => string | undefined): Promise
 
 async function start(
   url: string,
-  { limits = '', more = '', ports = {} }: { limits?: string; more?: string; ports?: Partial<HttpGatewayPorts> } = {},
+  { limits = '', rules = '', ports = {} }: { limits?: string; rules?: string; ports?: Partial<HttpGatewayPorts> } = {},
 ) {
-  const gateway = await startHttpGateway(policy(url, limits, more), { gateway: ports, secrets: { DESK: key } })
+  const gateway = await startHttpGateway(policy(url, limits, rules), { gateway: ports, secrets: { DESK: key } })
   closing.push(gateway.close)
-  // oxlint-disable-next-line vitest/no-standalone-expect -- holds for every test
   closing.push(() => expect(gateway.reported).toEqual([]))
   const { token, id } = await gateway.session('reader')
   const at = gateway.url.replace('http', 'ws')
@@ -264,7 +262,7 @@ describe('what is opened', () => {
     const { url, token } = await start(upstream.url)
     const ws = new Own(`${url.replace('http', 'ws')}/api/desk/live/1`, {
       headers: { authorization: `Bearer ${token}` },
-    } as never)
+    })
     ws.binaryType = 'arraybuffer'
     const heard: unknown[] = []
     ws.addEventListener('message', ({ data }) =>
@@ -440,7 +438,7 @@ describe('what is refused', () => {
   test('a client that leaves before it is answered leaves nothing behind', async () => {
     let asked = 0
     const url = await startBytes(() => void (asked += 1))
-    const { port, token, outcome } = await start(url, { more: '' })
+    const { port, token, outcome } = await start(url)
     const socket = connect(port, '127.0.0.1')
     socket.on('error', () => {})
     socket.write(handshake('/live/1', token))
@@ -544,7 +542,9 @@ describe('what passes', () => {
     const text = await raw(port, handshake('/live/1', token), bytes)
     expect(text).toMatch(/^HTTP\/1\.1 101 /)
     // A close frame with its code: 1002, or 1007 for a text that is none.
-    expect(text.slice(text.indexOf('\r\n\r\n') + 4)).toMatch(/^\x88[^]\x03[\xea\xef]/)
+    const frame = Buffer.from(text.slice(text.indexOf('\r\n\r\n') + 4), 'latin1')
+    expect(frame[0]).toBe(0x88)
+    expect([1002, 1007]).toContain(frame.readUInt16BE(2))
     await until(() => upstream.open[0]?.readyState === WebSocket.CLOSED)
     expect(heard).toEqual([])
     expect(await outcome()).toMatchObject({ type: 'action.failed', code: 'invalid' })
@@ -601,6 +601,36 @@ describe('what passes', () => {
     client.ws.send('one more')
     expect((await client.closed).code).toBe(1008)
     expect(audit.of('action.failed')[0]).toMatchObject({ code: 'limited', bytes: 120 })
+  })
+
+  test('a rule that asks because of what was read holds for what is already open, also behind a full limit', async () => {
+    const upstream = await startUpstream()
+    const rules = 'rules:\n  - { ask: "desk:small", when: flow.untrusted }\n'
+    for (const limits of ['', ', concurrent: 1']) {
+      const heard: string[] = []
+      upstream.on = (ws) => void ws.on('message', (data: Buffer) => heard.push(data.toString()))
+      const { socket } = await start(upstream.url, { limits, rules })
+      const client = socket('/small', { protocols: ['chat'] })
+      await client.opened
+      // It was opened before anything was read; what it reads itself marks the session.
+      client.ws.send('what was read')
+      const { code, reason } = await client.closed
+      expect(code).toBe(1008)
+      expect(reason).toMatch(limits === '' ? /a person has to agree/ : /what policy says changed/)
+      expect(heard).toEqual([])
+    }
+  })
+
+  test('calls that are used up do not end what is open', async () => {
+    const upstream = await startUpstream()
+    const { socket } = await start(upstream.url, { limits: ', calls: 1/h, concurrent: 1' })
+    const client = socket('/live/1')
+    await client.opened
+    client.ws.send('a')
+    expect(await client.next()).toBe('a')
+    expect((await socket('/live/1').refused).status).toBe(429)
+    client.ws.send('b')
+    expect(await client.next()).toBe('b')
   })
 
   test('a reload that takes the operation away closes what is open', async () => {
@@ -709,7 +739,7 @@ describe('what passes', () => {
 
   test('a flood of pings that are never read ends the connection', async () => {
     const upstream = await startUpstream()
-    const { port, token } = await start(upstream.url)
+    const { port, token, outcome } = await start(upstream.url)
     const socket = connect(port, '127.0.0.1')
     closing.push(() => socket.destroy())
     socket.on('error', () => {})
@@ -725,6 +755,7 @@ describe('what passes', () => {
     flood()
     await closed
     await until(() => upstream.open[0]?.readyState === WebSocket.CLOSED)
+    expect((await outcome()).type).toMatch(/^action\./)
   })
 })
 

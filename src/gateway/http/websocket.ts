@@ -122,13 +122,13 @@ export async function openUpstream(
       maxPayload: message,
       headers: { 'user-agent': 'sallyport', ...headers, ...proof.headers },
     })
-    const give = (failure: unknown): void => {
+    const give = (failure: Error): void => {
       signal.removeEventListener('abort', cut)
       ws.terminate()
       socket.destroy()
       reject(failure)
     }
-    const cut = (): void => give(signal.reason)
+    const cut = (): void => give(signal.reason as Error)
     signal.addEventListener('abort', cut, { once: true })
     const failed = (cause: Error): void =>
       give(new Failure('unavailable', 'the upstream does not open a WebSocket as it should', { cause }))
