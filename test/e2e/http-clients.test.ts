@@ -123,7 +123,7 @@ interface Way {
 let held: () => Promise<void> = async () => {}
 function servedFolder(): string {
   const folder = newFolder()
-  makeRepository(folder, branches, canary)
+  if (has('git')) makeRepository(folder, branches, canary)
   makePackage(folder)
   return folder
 }
@@ -372,10 +372,10 @@ const byBase: readonly Client[] = [...new Set(nodeClients.map(({ client }) => cl
   how: 'by base URL',
   told: () => ({}),
 }))
-const inPython: readonly Pick<Client, 'client' | 'told'>[] = [
-  { client: 'urllib', told: byEnvironment('SSL_CERT_FILE') },
-  { client: 'requests', told: byEnvironment('REQUESTS_CA_BUNDLE') },
-  { client: 'httpx', told: byEnvironment('SSL_CERT_FILE') },
+const inPython: readonly (Pick<Client, 'client' | 'told'> & { readonly packages: readonly string[] })[] = [
+  { client: 'urllib', told: byEnvironment('SSL_CERT_FILE'), packages: [] },
+  { client: 'requests', told: byEnvironment('REQUESTS_CA_BUNDLE'), packages: pythonPackages },
+  { client: 'httpx', told: byEnvironment('SSL_CERT_FILE'), packages: pythonPackages },
 ]
 
 /** One process of curl for all that is asked; what it got, from its files. */
@@ -449,17 +449,21 @@ describe.each([
     expect(linesOf(asked)).toEqual(requests)
   })
 
-  test.for(inPython)('$client of Python', { timeout: mostToMake + 60_000 }, async ({ client, told }, { skip }) => {
-    const made = await pythonWith(pythonPackages)
-    if ('missing' in made) {
-      console.warn(made.missing)
-      return skip(made.missing)
-    }
-    const env = { ...askEnvironment(way), ...told(way) }
-    const { out, asked } = await runAsAgent(way, made.python, [pythonProgram, client], env)
-    checkAnswers(answersIn(out))
-    expect(linesOf(asked)).toEqual(requests)
-  })
+  test.for(inPython)(
+    '$client of Python',
+    { timeout: mostToMake + 60_000 },
+    async ({ client, told, packages }, { skip }) => {
+      const made = await pythonWith(packages)
+      if ('missing' in made) {
+        console.warn(made.missing)
+        return skip(made.missing)
+      }
+      const env = { ...askEnvironment(way), ...told(way) }
+      const { out, asked } = await runAsAgent(way, made.python, [pythonProgram, client], env)
+      checkAnswers(answersIn(out))
+      expect(linesOf(asked)).toEqual(requests)
+    },
+  )
 
   test.skipIf(!has('curl'))('curl', async () => {
     const { answers, asked } = await askWithCurl(way)

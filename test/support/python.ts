@@ -48,7 +48,7 @@ async function made(list: string): Promise<Python> {
     await go('python3', '-m', 'venv', building)
     step = 'its packages can’t be installed'
     const pip = ['-m', 'pip', 'install', '--quiet', '--no-input', '--retries', '1', '--only-binary', ':all:']
-    await go(path.join(building, 'bin', 'python'), ...pip, ...list.split(' '))
+    if (list !== '') await go(path.join(building, 'bin', 'python'), ...pip, ...list.split(' '))
     try {
       fs.renameSync(building, folder)
     } catch (thrown) {
@@ -57,7 +57,7 @@ async function made(list: string): Promise<Python> {
     }
     return { python }
   } catch (thrown) {
-    return { missing: `Python with ${list}: ${step}: ${reason(thrown)}` }
+    return { missing: `Python with ${list === '' ? 'nothing added' : list}: ${step}: ${reason(thrown)}` }
   } finally {
     if (building !== undefined) fs.rmSync(building, { recursive: true, force: true })
   }
