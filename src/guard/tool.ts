@@ -22,7 +22,12 @@ export interface Tool {
   /** Whether a session may know of it, where that does not follow from the tool's own permission. */
   readonly visible?: (may: (permission: Permission, effect: Effect) => boolean) => boolean
   /** Makes one call ready, with arguments that passed `check`, for a session that may know of the tool. Does nothing yet. */
-  readonly prepare: (args: JsonObject, session: string) => Promise<ToolCall>
+  readonly prepare: (args: JsonObject, session: string) => Promise<ToolCall | Told>
+}
+
+/** What needs no decision: it tells a session no more than a list of what the session may do. */
+export interface Told {
+  readonly answer: ToolAnswer
 }
 
 export interface ToolCall {

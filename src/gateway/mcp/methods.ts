@@ -7,7 +7,7 @@ import type { Approvals } from '../../guard/approvals.ts'
 import type { Clock } from '../../guard/clock.ts'
 import type { CountPassed, Guard, Hold, Perform, Performed, Permit } from '../../guard/guard.ts'
 import type { Sessions } from '../../guard/sessions.ts'
-import type { ToolCall } from '../../guard/tool.ts'
+import type { Told, ToolCall } from '../../guard/tool.ts'
 import {
   completeAction,
   failedTool,
@@ -165,6 +165,7 @@ export function createMethods(ports: MethodPorts): Methods {
     if ('prepare' in offer) {
       const isReady = isVisible && action.problems.length === 0 && action.barred === undefined
       const call = isReady ? await prepared(offer, args, session) : { perform: neverReady }
+      if ('answer' in call) return { kind: 'result', result: localResult(call.answer) }
       return callLocal(asked, action, call, outcomes)
     }
     const perform = async (signal: AbortSignal, telling: Telling): Promise<Performed<Answer>> => {
@@ -185,7 +186,7 @@ export function createMethods(ports: MethodPorts): Methods {
       : guard.visible(session, offer.permission, offer.effect)
 
   /** Making ready does nothing: where it fails, so would the call. */
-  async function prepared(offer: LocalOffer, args: JsonObject, session: string): Promise<ToolCall> {
+  async function prepared(offer: LocalOffer, args: JsonObject, session: string): Promise<ToolCall | Told> {
     try {
       return await offer.prepare(args, session)
     } catch (thrown) {

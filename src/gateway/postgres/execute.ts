@@ -1,0 +1,297 @@
+import type pg from 'pg'
+import { Failure } from '../../core/failure.ts'
+import type { Json } from '../../core/json.ts'
+import type { Backend } from './connect.ts'
+
+// One statement on a connection of its session's own: bounded in rows, bytes and time, and undone where it touches more
+// rows than it may.
+
+export interface Wanted {
+  readonly text: string
+  readonly parameters: readonly Json[]
+  /** Whether it changes anything. What does not runs where nothing can be changed. */
+  readonly isWrite: boolean
+  readonly most: {
+    /** Rows and bytes of the result, and milliseconds. */
+    readonly rows: number
+    readonly bytes: number
+    readonly time: number
+    /** Rows that it may touch; with more of them, nothing happens. */
+    readonly touched?: number
+  }
+}
+
+export interface Result {
+  readonly columns: readonly { readonly name: string; readonly type: string }[]
+  readonly rows: readonly (readonly Json[])[]
+  /** Rows that it returned or touched, as the server counts them. */
+  readonly count: number
+  readonly bytes: number
+  /** What of it is left out. */
+  readonly cut?: 'rows' | 'bytes'
+}
+
+/** What the server says against a statement. Its words are for the one who wrote the statement, and for nobody else. */
+export class StatementError extends Error {
+  /** SQLSTATE. */
+  readonly code: string
+  constructor(code: string, message: string) {
+    super(message)
+    this.name = 'StatementError'
+    this.code = code
+  }
+}
+
+/** It would have touched more rows than it may. It was undone. */
+export class TouchedTooMany extends Failure {
+  readonly touched: number
+  readonly most: number
+  constructor(touched: number, most: number) {
+    super('conflict', `it would touch ${touched} rows, and ${most} were expected at most: nothing was changed`)
+    this.touched = touched
+    this.most = most
+  }
+}
+
+/** Rows that are asked for at once. */
+const batch = 200
+/** Bytes beyond those of a result that may be on their way, before the connection is cut. */
+const slack = 16_000_000
+/** Milliseconds that a statement has to end after it was told to. */
+const grace = 2_000
+
+/**
+ * Runs it. Fails with a StatementError as the server says, TouchedTooMany, `limited` where it takes too long,
+ * `too_large`, `cancelled`, or `unavailable` when the connection is lost: then the change may have happened.
+ */
+export async function execute(backend: Backend, wanted: Wanted, signal: AbortSignal): Promise<Result> {
+  const { client } = backend
+  const { isWrite, most } = wanted
+  const watch = watchOver(backend, most, signal)
+  try {
+    if (!isWrite) return await submit(client, wanted)
+    await client.query('begin read write')
+    let result: Result
+    try {
+      result = await submit(client, wanted)
+      if (most.touched !== undefined && result.count > most.touched)
+        throw new TouchedTooMany(result.count, most.touched)
+    } catch (thrown) {
+      if (!backend.ended.aborted) await client.query('rollback').catch(() => backend.close())
+      throw thrown
+    }
+    await client.query('commit')
+    return result
+  } catch (thrown) {
+    throw watch.reason() ?? inWords(thrown, backend)
+  } finally {
+    watch.stop()
+  }
+}
+
+/** Ends what takes too long, sends too much, or is not wanted any more. */
+function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: AbortSignal) {
+  let reason: Failure | undefined
+  let hard: NodeJS.Timeout | undefined
+  const stop = (failure: Failure): void => {
+    if (reason !== undefined) return
+    reason = failure
+    backend.cancel().catch(() => {})
+    hard = setTimeout(() => void backend.close(), grace)
+  }
+  const leave = (): void =>
+    stop(signal.reason instanceof Failure ? signal.reason : new Failure('cancelled', 'the caller left'))
+  const timer = setTimeout(() => stop(new Failure('limited', `it took longer than ${time} ms`)), time)
+  const { stream } = (backend.client as unknown as { connection: { stream: import('node:net').Socket } }).connection
+  const before = stream.bytesRead
+  const weigh = (): void => {
+    if (stream.bytesRead - before <= bytes + slack) return
+    reason ??= new Failure('too_large', `one of its rows is larger than a result may be (${bytes} bytes)`)
+    void backend.close()
+  }
+  stream.on('data', weigh)
+  if (signal.aborted) leave()
+  else signal.addEventListener('abort', leave, { once: true })
+  return {
+    reason: () => reason,
+    stop() {
+      clearTimeout(timer)
+      clearTimeout(hard)
+      stream.off('data', weigh)
+      signal.removeEventListener('abort', leave)
+    },
+  }
+}
+
+/** What went wrong, without what the server adds to it: details show values of columns that nobody asked for. */
+function inWords(thrown: unknown, backend: Backend): Failure | StatementError {
+  if (thrown instanceof Failure) return thrown
+  const { code, message } = thrown as { readonly code?: unknown; readonly message?: unknown }
+  if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !backend.ended.aborted)
+    return new StatementError(code, String(message).slice(0, 2_000))
+  return new Failure('unavailable', 'the connection to the database was lost', { cause: thrown })
+}
+
+// The extended protocol, as the library lets it be spoken: rows come in batches, and no more than are wanted.
+
+interface Connection {
+  parse(message: { readonly text: string; readonly name: string }): void
+  bind(message: { readonly values: readonly (string | null)[] }): void
+  describe(message: { readonly type: 'P' | 'S'; readonly name: string }): void
+  execute(message: { readonly portal: string; readonly rows: number }): void
+  flush(): void
+  sync(): void
+  once(event: 'parameterDescription', listener: (message: { dataTypeIDs: readonly number[] }) => void): void
+  off(event: 'parameterDescription', listener: (message: { dataTypeIDs: readonly number[] }) => void): void
+  readonly stream: { cork(): void; uncork(): void }
+}
+
+interface Field {
+  readonly name: string
+  readonly dataTypeID: number
+}
+
+/** One statement in the extended protocol, which itself refuses two of them. */
+function submit(client: pg.Client, { text, parameters, most }: Wanted): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    let fields: readonly Field[] = []
+    const rows: Json[][] = []
+    let bytes = 0
+    let count = 0
+    let cut: Result['cut']
+    let failed: unknown
+    let onTypes: ((message: { dataTypeIDs: readonly number[] }) => void) | undefined
+
+    const query = {
+      submit(connection: Connection): null {
+        const run = (types: readonly number[]): void => {
+          connection.stream.cork()
+          connection.bind({ values: parameters.map((value, position) => parameterText(value, types[position] ?? 0)) })
+          connection.describe({ type: 'P', name: '' })
+          connection.execute({ portal: '', rows: Math.min(batch, most.rows + 1) })
+          connection.flush()
+          connection.stream.uncork()
+        }
+        connection.parse({ text, name: '' })
+        if (!parameters.some((value) => typeof value === 'object' && value !== null)) {
+          run([])
+          return null
+        }
+        // How a list or an object is written depends on the type that the server found for it.
+        onTypes = ({ dataTypeIDs }) => run(dataTypeIDs)
+        connection.once('parameterDescription', onTypes)
+        connection.describe({ type: 'S', name: '' })
+        connection.flush()
+        return null
+      },
+      handleRowDescription(message: { readonly fields: readonly Field[] }): void {
+        fields = message.fields
+      },
+      handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
+        if (cut !== undefined) return
+        const size = message.fields.reduce((sum, field) => sum + (field?.length ?? 0), 0)
+        if (rows.length >= most.rows) cut = 'rows'
+        else if (bytes + size > most.bytes) cut = 'bytes'
+        else {
+          bytes += size
+          rows.push(message.fields.map((value, position) => jsonOf(value, fields[position]?.dataTypeID ?? 0)))
+        }
+      },
+      handlePortalSuspended(connection: Connection): void {
+        if (cut !== undefined) return connection.sync()
+        connection.execute({ portal: '', rows: Math.min(batch, most.rows + 1 - rows.length) })
+        connection.flush()
+      },
+      handleCommandComplete(message: { readonly text: string }, connection: Connection): void {
+        count = Number(/(\d+)$/.exec(message.text)?.[1] ?? 0)
+        connection.sync()
+      },
+      handleEmptyQuery(connection: Connection): void {
+        connection.sync()
+      },
+      handleCopyInResponse(connection: Connection & { sendCopyFail(reason: string): void }): void {
+        connection.sendCopyFail('not here')
+      },
+      handleCopyData(): void {},
+      handleError(error: unknown, connection?: Connection): void {
+        failed ??= error
+        if (onTypes !== undefined) connection?.off('parameterDescription', onTypes)
+        // The server skips everything up to this. Where the connection is gone, nothing more comes.
+        if (connection !== undefined && error instanceof Error && 'severity' in error) connection.sync()
+        else reject(error as Error)
+      },
+      handleReadyForQuery(): void {
+        if (failed !== undefined) return reject(failed as Error)
+        const columns = fields.map(({ name, dataTypeID }) => ({ name, type: typeNames.get(dataTypeID) ?? 'text' }))
+        resolve({
+          columns,
+          rows,
+          count: fields.length > 0 && cut !== undefined ? rows.length : count,
+          bytes,
+          ...(cut === undefined ? {} : { cut }),
+        })
+      },
+    }
+    client.query(query as unknown as pg.Submittable)
+  })
+}
+
+const jsonTypes = new Set([114, 3802])
+
+/** A value as the server reads it. */
+function parameterText(value: Json, type: number): string | null {
+  if (value === null) return null
+  if (typeof value === 'string' && !jsonTypes.has(type)) return value
+  if (Array.isArray(value) && !jsonTypes.has(type)) return arrayText(value)
+  return typeof value === 'object' || jsonTypes.has(type) ? JSON.stringify(value) : String(value)
+}
+
+/** A list as the text of an array (PostgreSQL documentation, 8.15.2). */
+const arrayText = (values: readonly Json[]): string =>
+  `{${values
+    .map((value) =>
+      value === null
+        ? 'NULL'
+        : Array.isArray(value)
+          ? arrayText(value)
+          : `"${(typeof value === 'object' ? JSON.stringify(value) : String(value)).replaceAll(/["\\]/g, '\\$&')}"`,
+    )
+    .join(',')}}`
+
+/** Built-in types by their number (pg_type.dat); any other is text. */
+const typeNames: ReadonlyMap<number, string> = new Map([
+  [16, 'boolean'],
+  [20, 'bigint'],
+  [21, 'smallint'],
+  [23, 'integer'],
+  [25, 'text'],
+  [114, 'json'],
+  [700, 'real'],
+  [701, 'double precision'],
+  [1042, 'character'],
+  [1043, 'character varying'],
+  [1082, 'date'],
+  [1083, 'time'],
+  [1114, 'timestamp'],
+  [1184, 'timestamptz'],
+  [1186, 'interval'],
+  [1700, 'numeric'],
+  [2950, 'uuid'],
+  [3802, 'jsonb'],
+])
+
+/** A value as JSON has it, where nothing of it is lost; else its text. */
+function jsonOf(text: string | null, type: number): Json {
+  if (text === null) return null
+  if (type === 16) return text === 't'
+  if (type === 21 || type === 23 || type === 700 || type === 701 || type === 20) {
+    const value = Number(text)
+    return Number.isFinite(value) && (type !== 20 || Number.isSafeInteger(value)) ? value : text
+  }
+  if (!jsonTypes.has(type)) return text
+  try {
+    return JSON.parse(text) as Json
+  } catch {
+    return text
+  }
+}

@@ -1,0 +1,161 @@
+import type { Problem } from '../../core/action.ts'
+import { Failure } from '../../core/failure.ts'
+import type { Json, JsonObject } from '../../core/json.ts'
+import type { Label } from '../../core/label.ts'
+import type { Effect, Permission } from '../../core/permission.ts'
+import type { Guard } from '../../guard/guard.ts'
+import type { Masker } from '../../guard/mask.ts'
+import { schemaCompiler } from '../../guard/schema.ts'
+import type { Sessions } from '../../guard/sessions.ts'
+import type { Tool, Tools } from '../../guard/tool.ts'
+import type { Verdict } from '../../postgres/verdict.ts'
+import { createConnections } from './connect.ts'
+import type { Connections } from './connect.ts'
+import type { Impact } from './impact.ts'
+import { createPool } from './pool.ts'
+import type { Pool } from './pool.ts'
+import type { PostgresResource } from './resource.ts'
+import { toolsFor } from './tools.ts'
+
+/** Reads statements: what they do to which tables, or why they are not passed on. */
+export interface Checker {
+  /** @param caller - Whose statement it is: nobody's many statements hold up another's. */
+  check(text: string, caller: string, options?: { readonly one?: boolean }): Promise<Verdict>
+  close(): Promise<void>
+}
+
+export interface PostgresGatewayPorts {
+  readonly guard: Pick<Guard, 'run' | 'visible'>
+  readonly sessions: Pick<Sessions, 'get' | 'onEnd'>
+  readonly resources: readonly PostgresResource[]
+  readonly openChecker: (resource: PostgresResource) => Checker
+  readonly impactOf: (resource: PostgresResource, pool: Pool) => Impact
+  readonly mask: Pick<Masker, 'json'>
+  readonly report: (thrown: unknown) => void
+}
+
+/** One database in use. */
+export interface Live {
+  readonly resource: PostgresResource
+  readonly checker: Checker
+  readonly connections: Connections
+  readonly pool: Pool
+  readonly impact: Impact
+  readonly tools: readonly Tool[]
+}
+
+export interface PostgresOperation {
+  readonly effect: Effect
+  readonly label: Label
+  readonly description?: string
+  readonly schema: JsonObject | undefined
+  readonly check: (args: JsonObject) => readonly Problem[]
+}
+
+export interface PostgresStatus {
+  readonly name: string
+  readonly kind: 'postgres'
+  readonly state: 'ready'
+  readonly tools: number
+  readonly quarantined: number
+}
+
+export interface PostgresGateway extends Tools {
+  /** The databases that are in use now, by name. */
+  live(): ReadonlyMap<string, Live>
+  find(permission: Permission): PostgresOperation | undefined
+  status(): readonly PostgresStatus[]
+  /** Makes ready for other resources; what it returns takes them over. */
+  prepare(resources: readonly PostgresResource[]): () => void
+  close(): Promise<void>
+}
+
+/** How long what was there before stays open, for statements that wait for people, in milliseconds. */
+const retireAfter = 60_000
+
+/** Serves databases: single statements as tools, and whatever else goes through `live`. */
+export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGateway {
+  const { guard, sessions, mask, report } = ports
+  const compile = schemaCompiler()
+  const open = new Set<Live>()
+  let live = new Map<string, Live>()
+  let revision = 0
+
+  function make(resource: PostgresResource): Live {
+    const checker = ports.openChecker(resource)
+    const connections = createConnections(resource, report)
+    const pool = createPool(connections, sessions)
+    const impact = ports.impactOf(resource, pool)
+    const tools = toolsFor({
+      resource,
+      pool,
+      impact,
+      compile: (schema) => compile(schema),
+      check: (text, session) => checker.check(text, session, { one: true }),
+      may: (session, permission, effect) => guard.visible(session, permission, effect),
+      mask: (value: Json) => mask.json(value),
+    })
+    const made = { resource, checker, connections, pool, impact, tools }
+    open.add(made)
+    return made
+  }
+
+  async function end(gone: Live): Promise<void> {
+    open.delete(gone)
+    gone.pool.close()
+    await gone.connections.close()
+    await gone.checker.close()
+  }
+
+  function prepare(resources: readonly PostgresResource[]): () => void {
+    const next = new Map(resources.map((resource) => [resource.alias, make(resource)]))
+    return () => {
+      const before = live
+      live = next
+      revision += 1
+      for (const gone of before.values()) setTimeout(() => void end(gone).catch(report), retireAfter).unref()
+    }
+  }
+
+  prepare(ports.resources)()
+  sessions.onEnd((ids) => {
+    for (const { pool, connections } of open) {
+      pool.ended(ids)
+      connections.ended(ids)
+    }
+  })
+
+  const tools = (): readonly Tool[] => [...live.values()].flatMap((each) => each.tools)
+
+  return {
+    live: () => live,
+    tools,
+    revision: () => revision,
+    prepare,
+    find(permission) {
+      const tool = tools().find((each) => each.permission === permission)
+      if (tool !== undefined) return tool
+      const [, alias = '', name = '', verb = ''] = /^([^.:]+)\.([^.:]+):(.+)$/.exec(permission) ?? []
+      const table = live.get(alias)?.resource.database.tables.get(name)
+      if (table === undefined || !['select', 'insert', 'update', 'delete'].includes(verb)) return undefined
+      return {
+        effect: verb === 'select' ? 'read' : verb === 'delete' ? 'destroy' : 'write',
+        label: table.label,
+        schema: undefined,
+        check: () => [],
+      }
+    },
+    status: () =>
+      [...live.values()].map((each) => ({
+        name: each.resource.alias,
+        kind: 'postgres',
+        state: 'ready',
+        tools: each.tools.length,
+        quarantined: 0,
+      })),
+    async close() {
+      const all = await Promise.allSettled([...open].map(end))
+      for (const each of all) if (each.status === 'rejected') report(Failure.from(each.reason))
+    },
+  }
+}
