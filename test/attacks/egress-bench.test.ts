@@ -28,6 +28,7 @@ import path from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { buildConnector, fetch, ProxyAgent } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocketServer } from 'ws'
 import type { CallToolResult, Tool } from '@modelcontextprotocol/sdk/types.js'
 import { openAuthority } from '../../src/gateway/http/certificates.ts'
 import type { EgressPorts } from '../../src/gateway/http/egress.ts'
@@ -40,8 +41,10 @@ import type { Offered } from './egress-bench-server.ts'
 
 type Verdict = 'allow' | 'block'
 
+const opcodes = { continuation: 0, text: 1, binary: 2, close: 8 } as const
+
 interface Frame {
-  readonly opcode: 'text' | 'binary' | 'continuation'
+  readonly opcode: keyof typeof opcodes
   readonly payload: string
   readonly encoding?: 'base64'
   readonly fin?: boolean
@@ -135,6 +138,14 @@ function listedOrigins(): ReadonlyMap<string, ReadonlySet<string>> {
   return listed
 }
 
+/** Hosts to which a WebSocket is listed. */
+const listedUpgrades = (): ReadonlySet<string> =>
+  new Set(
+    cases
+      .filter((one) => isBenign(one) && one.transport === 'websocket')
+      .map(({ payload }) => new URL(payload.url ?? '').hostname),
+  )
+
 const aliasOf = (origin: string): string => `h${[...listedOrigins().keys()].indexOf(origin)}`
 
 function httpPolicy(): string {
@@ -155,12 +166,27 @@ ${
     : ''
 }`,
   )
+  const upgrades = [...listedUpgrades()].map(
+    (host, at) => `  w${at}:
+    http: https://${host}
+    addresses: [127.0.0.1]
+    operations: { open: { request: "GET /{+path}", effect: send, websocket: true } }`,
+  )
+  const all = [...[...listedOrigins().keys()].map(aliasOf), ...upgrades.map((_each, at) => `w${at}`)]
   return `
 resources:
-${resources.join('\n')}
+${[...resources, ...upgrades].join('\n')}
 agents:
-  agent: { may: [${[...listedOrigins().keys()].map((origin) => `"${aliasOf(origin)}:*"`).join(', ')}], limits: { repeats: unlimited, calls: 10000/min } }
+  agent: { may: [${all.map((alias) => `"${alias}:*"`).join(', ')}], limits: { repeats: unlimited, calls: 10000/min } }
 `
+}
+
+/** As a client sends it (RFC 6455 §5.2). A mask of zeros leaves the payload as it is. */
+function framed({ opcode, payload, encoding, fin = true, rsv1 = false }: Frame): Buffer {
+  const bytes = Buffer.from(payload, encoding ?? 'utf8')
+  const first = (fin ? 0x80 : 0) | (rsv1 ? 0x40 : 0) | opcodes[opcode]
+  const length = bytes.length < 126 ? [0x80 | bytes.length] : [0x80 | 126, bytes.length >> 8, bytes.length & 0xff]
+  return Buffer.concat([Buffer.of(first, ...length, 0, 0, 0, 0), bytes])
 }
 
 /** Whatever host there is, on this machine: says what it saw, and answers as it is told to. */
@@ -171,7 +197,7 @@ async function startWorld() {
     certificateFile: path.join(folder, 'ca.pem'),
     clock: Date.now,
   })
-  const world = { answer: '', seen: [] as string[] }
+  const world = { answer: '', seen: [] as string[], said: [] as Buffer[] }
   const listener = (req: IncomingMessage, res: ServerResponse): void => {
     world.seen.push(`${req.method} ${req.headers.host}${req.url}`)
     req.resume().once('end', () => {
@@ -193,6 +219,8 @@ async function startWorld() {
     listener,
   )
   const plain = createHttpServer(listener)
+  const sockets = new WebSocketServer({ server: tls })
+  sockets.on('connection', (socket) => socket.on('message', (message: Buffer) => world.said.push(message)))
   const ports = await Promise.all(
     [tls, plain].map(async (server: Server) => {
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -211,6 +239,7 @@ async function startWorld() {
   return Object.assign(world, {
     egress,
     async close() {
+      for (const socket of sockets.clients) socket.terminate()
       tls.closeAllConnections()
       plain.closeAllConnections()
       await Promise.all([tls, plain].map((server) => new Promise((resolve) => server.close(resolve))))
@@ -258,6 +287,30 @@ async function runHttp(found: Map<string, Verdict>): Promise<void> {
     }
   }
 
+  /** Whether what the frames of a case hold reached the host, in the frames of the case. */
+  async function byUpgrade({ payload: { url: text = '', frames = [] } }: Case): Promise<boolean> {
+    const { hostname, pathname } = new URL(text)
+    world.said.splice(0)
+    const connection = await connectVia(gateway.proxy.port, `${hostname}:443`, { 'Proxy-Authorization': basic(token) })
+    if (!connection.head.startsWith('HTTP/1.1 200')) return false
+    const stream = await secure(connection, { servername: hostname, ca: gateway.ca })
+    const wire = new Wire(stream)
+    wire.send(
+      `GET ${pathname} HTTP/1.1\r\nHost: ${hostname}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    )
+    const isOpen = (await wire.until(/^HTTP\/1\.1 \d{3}[^]*\r\n\r\n/)).startsWith('HTTP/1.1 101')
+    if (isOpen) {
+      for (const frame of frames) stream.write(framed(frame))
+      // Closed in order, so that what was said before has been passed on.
+      stream.write(framed({ opcode: 'close', payload: '' }))
+      await wire.end()
+    }
+    stream.destroy()
+    const whole = Buffer.concat(frames.map(({ payload, encoding }) => Buffer.from(payload, encoding ?? 'utf8')))
+    return isOpen && Buffer.concat(world.said).equals(whole)
+  }
+
   try {
     for (const one of cases) {
       const request = requestOf(one)
@@ -276,26 +329,8 @@ async function runHttp(found: Map<string, Verdict>): Promise<void> {
       }
       found.set(one.id, (isBenign(one) ? passed.every(Boolean) : passed.some(Boolean)) ? 'allow' : 'block')
     }
-    for (const one of cases.filter(({ transport }) => transport === 'websocket')) {
-      const { hostname } = new URL(one.payload.url ?? '')
-      world.seen.splice(0)
-      const connection = await connectVia(gateway.proxy.port, `${hostname}:443`, {
-        'Proxy-Authorization': basic(token),
-      })
-      if (!connection.head.startsWith('HTTP/1.1 200')) {
-        found.set(one.id, 'block')
-        continue
-      }
-      const stream = await secure(connection, { servername: hostname, ca: gateway.ca })
-      const wire = new Wire(stream)
-      wire.send(
-        `GET ${new URL(one.payload.url ?? '').pathname} HTTP/1.1\r\nHost: ${hostname}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-          'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
-      )
-      const heard = await wire.until(/^HTTP\/1\.1 \d{3}[^]*\r\n\r\n/)
-      stream.destroy()
-      found.set(one.id, heard.startsWith('HTTP/1.1 101') || world.seen.length > 0 ? 'allow' : 'block')
-    }
+    for (const one of cases.filter(({ transport }) => transport === 'websocket'))
+      found.set(one.id, (await byUpgrade(one)) ? 'allow' : 'block')
   } finally {
     await agent.close()
     await gateway.close()
@@ -464,30 +499,30 @@ describe.skipIf(!isThere)('agent-egress-bench', () => {
     console.table(table)
     expect(Object.entries(table).map(([name, row]) => `${name}: ${Object.values(row).join(' ')}`))
       .toMatchInlineSnapshot(`
-      [
-        "a2a_agent_card: 7 2 5 0",
-        "a2a_message: 10 2 8 0",
-        "crypto_financial: 8 7 1 0",
-        "encoding_evasion: 9 7 2 0",
-        "false_positive: 12 12 0 0",
-        "headers: 9 9 0 0",
-        "hostname_exfiltration: 8 8 0 0",
-        "mcp_chain: 8 7 1 0",
-        "mcp_input: 9 7 2 0",
-        "mcp_tool: 7 2 5 0",
-        "request_body: 10 10 0 0",
-        "response_fetch: 8 3 5 0",
-        "response_mitm: 7 1 6 0",
-        "shell_obfuscation: 7 1 6 0",
-        "ssrf_bypass: 9 9 0 0",
-        "url: 15 15 0 0",
-        "websocket_dlp: 8 7 0 1",
-        "all: 151 109 41 1",
-      ]
-    `)
+        [
+          "a2a_agent_card: 7 2 5 0",
+          "a2a_message: 10 2 8 0",
+          "crypto_financial: 8 7 1 0",
+          "encoding_evasion: 9 7 2 0",
+          "false_positive: 12 12 0 0",
+          "headers: 9 9 0 0",
+          "hostname_exfiltration: 8 8 0 0",
+          "mcp_chain: 8 7 1 0",
+          "mcp_input: 9 7 2 0",
+          "mcp_tool: 7 2 5 0",
+          "request_body: 10 10 0 0",
+          "response_fetch: 8 3 5 0",
+          "response_mitm: 7 1 6 0",
+          "shell_obfuscation: 7 1 6 0",
+          "ssrf_bypass: 9 9 0 0",
+          "url: 15 15 0 0",
+          "websocket_dlp: 8 8 0 0",
+          "all: 151 110 41 0",
+        ]
+      `)
   })
 
-  test('what is missed: content from or to a permitted place, and an upgrade that can’t be listed', () => {
+  test('what is missed: content to or from a permitted place, and calls of a permitted tool', () => {
     expect(idsOf(found, cases, 'block')).toMatchInlineSnapshot(`
       [
         "a2a-card-drift-description-change-004",
@@ -533,11 +568,7 @@ describe.skipIf(!isThere)('agent-egress-bench', () => {
         "shell-octal-escape-005",
       ]
     `)
-    expect(idsOf(found, cases, 'allow')).toMatchInlineSnapshot(`
-      [
-        "ws-dlp-benign-chat-007",
-      ]
-    `)
+    expect(idsOf(found, cases, 'allow')).toMatchInlineSnapshot(`[]`)
   })
 
   test('with every tool of every case listed, what an allow-list decides is not decided', async () => {
