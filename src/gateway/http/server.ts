@@ -34,7 +34,16 @@ import { send } from './send.ts'
 import type { Incoming, Outgoing, SendPorts } from './send.ts'
 import { readTarget } from './target.ts'
 import type { Target } from './target.ts'
-import { acceptAgent, createSeats, isUpgrade, openUpstream, readHandshake, relay, watchSilence } from './websocket.ts'
+import {
+  acceptAgent,
+  createSeats,
+  isUpgrade,
+  onceClosed,
+  openUpstream,
+  readHandshake,
+  relay,
+  watchSilence,
+} from './websocket.ts'
 import type { Handshake, Side } from './websocket.ts'
 
 /** What the HTTP gateway is made from. */
@@ -407,7 +416,8 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       if (agent === undefined) upstream?.ws.terminate()
       throw thrown
     } finally {
-      leave()
+      // What waits for a side to take it is kept until its connection is closed.
+      onceClosed([upstream, agent], leave)
     }
   }
 

@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { IncomingMessage } from 'node:http'
 import { connect, createServer as createTcpServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import WebSocket, { WebSocketServer } from 'ws'
@@ -10,7 +11,8 @@ import { WebSocket as UndiciWebSocket } from 'undici'
 import { resourcesIn, startApi, startHttpGateway } from '../../../test/support/http.ts'
 import type { HttpGatewayPorts } from './server.ts'
 import { until as untilSeen } from '../../../test/support/sallyport.ts'
-import { readHandshake } from './websocket.ts'
+import { onceClosed, readHandshake } from './websocket.ts'
+import type { Side } from './websocket.ts'
 
 const until = (look: () => unknown): Promise<unknown> => untilSeen('what this test waits for', look)
 
@@ -690,9 +692,21 @@ describe('what passes', () => {
     const { status, headers } = await socket('/live/1').refused
     expect([status, headers['retry-after']]).toEqual([503, '1'])
     all[0]?.ws.close()
-    await all[0]?.closed
-    await socket('/live/1').opened
+    await until(() => {
+      const { opened, refused } = socket('/live/1')
+      return Promise.race([opened.then(() => true), refused.then(() => false)])
+    })
   }, 20_000)
+
+  test('what waits for an agent that does not read keeps its seat until it is closed', () => {
+    const sides = [new PassThrough(), new PassThrough()].map((socket) => ({ socket }) as unknown as Side)
+    let isFree = false
+    onceClosed([...sides, undefined], () => (isFree = true))
+    sides[0]?.socket.emit('close')
+    expect(isFree).toBe(false)
+    sides[1]?.socket.emit('close')
+    expect(isFree).toBe(true)
+  })
 
   test.each(['the agent', 'the upstream'] as const)(
     'promise 9: where %s does not read, the other is not read either, and memory stays bounded',

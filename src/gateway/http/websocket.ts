@@ -383,6 +383,21 @@ function pulseOf(socket: Socket): () => boolean {
   }
 }
 
+/** Calls back once the connections of all sides that there are have been closed. */
+export function onceClosed(sides: readonly (Side | undefined)[], done: () => void): void {
+  let open = 1
+  const one = (): void => {
+    open -= 1
+    if (open === 0) done()
+  }
+  for (const side of sides) {
+    if (side === undefined || side.socket.closed) continue
+    open += 1
+    side.socket.once('close', one)
+  }
+  one()
+}
+
 /** WebSockets that are open at once: those of one session, and the memory that all of them may take. */
 export interface Seats {
   /** Fails with `limited` where there is none left. Returns what gives it back. */
