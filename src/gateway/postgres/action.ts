@@ -37,7 +37,6 @@ export function statementAction(
     (worst, part) => (severity.indexOf(part.effect) > severity.indexOf(worst.effect) ? part : worst),
     main,
   )
-  const asks = uses.find(({ table, verb }) => verb !== 'select' && tableOf(resource, table).ask[verb] === true)
   return {
     session,
     permission,
@@ -47,7 +46,7 @@ export function statementAction(
     problems: [],
     label: labelOf(resource, uses),
     via: 'sql',
-    ...(asks === undefined ? {} : { asks: asksOf(resource, asks, 'the operator wants people asked about it') }),
+    ...asksAlways(resource, { uses }),
   }
 }
 
@@ -67,6 +66,12 @@ export const refusedAction = (
   via: 'sql',
   refused: { rule: `sql:${sqlstate}`, because },
 })
+
+/** Where the operator wants people asked about every such change. */
+export function asksAlways(resource: PostgresResource, { uses }: Pick<Statement, 'uses'>): Pick<Action, 'asks'> {
+  const use = uses.find(({ table, verb }) => verb !== 'select' && tableOf(resource, table).ask[verb] === true)
+  return use === undefined ? {} : { asks: asksOf(resource, use, 'the operator wants people asked about it') }
+}
 
 /** How many rows a statement may touch before people are asked, and why. */
 export function mostTouched(

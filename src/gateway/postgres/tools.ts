@@ -9,6 +9,7 @@ import { verbs } from '../../postgres/description.ts'
 import type { Table, Verb } from '../../postgres/description.ts'
 import type { Statement, Use, Verdict } from '../../postgres/verdict.ts'
 import {
+  asksAlways,
   asksOf,
   effectOf,
   mostReturned,
@@ -166,7 +167,7 @@ interface Run {
 }
 
 /** A call that runs a statement once it is allowed, and asks where it turns out to touch more than was thought. */
-function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run: Run, isSecond = false): ToolCall {
+function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run: Run): ToolCall {
   const { resource } = ports
   const { statement } = run
   const isWrite = statement.uses.some(({ verb }) => verb !== 'select')
@@ -178,10 +179,9 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
     perform: (signal, passed, permit) => perform(signal, passed, permit),
     ...(evidence === undefined ? {} : { evidence }),
     again(thrown) {
-      if (!(thrown instanceof TouchedTooMany) || isSecond) return undefined
-      const because = `it touches ${thrown.touched} rows`
-      const asks = bound === undefined ? action.asks : asksOf(resource, bound.use, because)
-      return callOf(ports, session, { ...action, ...(asks === undefined ? {} : { asks }) }, run, asks !== undefined)
+      if (!(thrown instanceof TouchedTooMany)) return undefined
+      const asks = bound && asksOf(resource, bound.use, `it touches ${thrown.touched} rows`)
+      return callOf(ports, session, { ...action, ...(asks === undefined ? {} : { asks }) }, run)
     },
   }
 
@@ -191,7 +191,9 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
     permit: Permit,
   ): Promise<Performed<ToolAnswer>> {
     const approved = permit.evidence?.['rows']
-    const touched = permit.evidence === undefined ? bound?.rows : typeof approved === 'number' ? approved : undefined
+    // Who agreed, agreed to so many rows. Where people would have been asked but policy only observes, there is no bound.
+    const own = action.asks === undefined ? bound?.rows : undefined
+    const touched = permit.evidence === undefined ? own : typeof approved === 'number' ? approved : undefined
     const { bytes, time } = resource.database.most
     return ports.pool.use(session, async (backend) => {
       try {
@@ -263,17 +265,12 @@ function written(ports: ToolPorts, name: string, tool: SqlTool): Tool {
     schema: tool.schema,
     check: (args): readonly Problem[] => schema.check(args),
     prepare: async (args, session) =>
-      callOf(
-        ports,
-        session,
-        {},
-        {
-          statement,
-          text: sql,
-          parameters: parameters.map((each) => args[each] ?? null),
-          rows: Math.min(tool.rows ?? Infinity, mostReturned(resource, statement)),
-        },
-      ),
+      callOf(ports, session, asksAlways(resource, statement), {
+        statement,
+        text: sql,
+        parameters: parameters.map((each) => args[each] ?? null),
+        rows: Math.min(tool.rows ?? Infinity, mostReturned(resource, statement)),
+      }),
   }
 }
 
