@@ -241,3 +241,85 @@ test('AuthZEN: what it offers is told at the well-known address, and operations 
   })
   expect([unknown.status, unknown.headers.get('x-request-id')]).toEqual([401, 'req-1'])
 })
+
+test('AuthZEN: the published examples are answered in their exact shape (§9.2.2, §10.1.4, §7.1.2.1)', async () => {
+  const gateway = await startSallyport({
+    settings: {
+      resources: {
+        todo: { functions: { can_read: 'read' } },
+        document: { functions: { can_read: 'read', read: 'read' } },
+      },
+      agents: {
+        app: { may: ['todo:can_read', 'document:can_read', { do: 'document:read', when: "args.id != '2'" }] },
+      },
+    },
+  })
+  closing.push(gateway.stop)
+  const { token } = await gateway.session('app', { behalf: 'user:alice@example.com' })
+  const requestId = 'bfe9eb29-ab87-4ca3-be83-a1d5d8305716'
+  const asked = async (path: string, body: unknown) => {
+    const answer = await fetch(gateway.agentsUrl + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, 'x-request-id': requestId },
+      body: JSON.stringify(body),
+    })
+    expect([answer.headers.get('content-type'), answer.headers.get('x-request-id')]).toEqual([
+      answer.ok ? 'application/json' : 'text/plain; charset=utf-8',
+      requestId,
+    ])
+    return { status: answer.status, text: await answer.text() }
+  }
+  const subject = { type: 'user', id: 'alice@example.com' }
+
+  const metadata = await fetch(`${gateway.agentsUrl}/.well-known/authzen-configuration`)
+  expect([metadata.status, metadata.headers.get('content-type')]).toEqual([200, 'application/json'])
+  await metadata.body?.cancel()
+
+  const one = { subject, resource: { type: 'todo', id: '1' }, action: { name: 'can_read' } }
+  expect(await asked('/access/v1/evaluation', { ...one, context: { time: '1985-10-26T01:22-07:00' } })).toEqual({
+    status: 200,
+    text: '{"decision":true}',
+  })
+  // Without the list, or with none in it, a request for several is one for one.
+  for (const body of [one, { ...one, evaluations: [] }])
+    expect((await asked('/access/v1/evaluations', body)).text).toBe('{"decision":true}')
+
+  const [boxcarring, search, other] = ['boxcarring.md', 'subject-search.md', 'resource-search.md'].map((id) => ({
+    resource: { type: 'document', id },
+  }))
+  const several = await asked('/access/v1/evaluations', {
+    subject,
+    context: { time: '2024-05-31T15:22-07:00' },
+    action: { name: 'can_read' },
+    evaluations: [boxcarring, search, { action: { name: 'can_edit' }, ...other }],
+  })
+  expect(JSON.parse(several.text)).toEqual({
+    evaluations: [
+      { decision: true },
+      { decision: true },
+      { decision: false, context: { reason: expect.any(String), code: 'unknown', event: expect.any(String) } },
+    ],
+  })
+
+  const semantics = {
+    execute_all: [true, false, true],
+    deny_on_first_deny: [true, false],
+    permit_on_first_permit: [true],
+  }
+  for (const [semantic, decisions] of Object.entries(semantics)) {
+    const { text } = await asked('/access/v1/evaluations', {
+      subject,
+      action: { name: 'read' },
+      options: { evaluations_semantic: semantic, another_option: 'value' },
+      evaluations: ['1', '2', '3'].map((id) => ({ resource: { type: 'document', id } })),
+    })
+    const { evaluations, ...rest } = JSON.parse(text) as { evaluations: { decision: boolean }[] }
+    expect([evaluations.map(({ decision }) => decision), rest]).toEqual([decisions, {}])
+  }
+
+  // An error message as text, and nothing decided (§10.1.2).
+  const wrong = await asked('/access/v1/evaluation', { subject, action: { name: 'can_read' } })
+  expect(wrong).toEqual({ status: 400, text: expect.stringMatching(/`resource` is missing/) })
+  const nobody = await fetch(`${gateway.agentsUrl}/access/v1/evaluation`, { method: 'POST' })
+  expect([nobody.status, nobody.headers.get('www-authenticate')]).toEqual([401, expect.stringMatching(/^Bearer/)])
+})

@@ -30,13 +30,13 @@ agents:
       - { do: document:read, when: "args.id != '2'" }
       - { do: document:can_edit, ask: true, because: a viewer of the resource }
 `
-  const alice = { type: 'user', id: 'alice@acmecorp.com' }
+  const alice = { type: 'user', id: 'alice@example.com' }
   const context = { time: '1985-10-26T01:22-07:00' }
   const doc = (id: string) => ({ resource: { type: 'document', id } })
 
   test('§6.1, an access evaluation: `{ "decision": true }`, and the id of the request', async () => {
     const side = await open(policy)
-    const session = await side.session('app', 'user:alice@acmecorp.com')
+    const session = await side.session('app', 'user:alice@example.com')
     const request = {
       subject: alice,
       resource: { type: 'account', id: '123' },
@@ -52,7 +52,7 @@ agents:
       {
         permission: 'account:can_read',
         decision: 'allow',
-        subject: 'user:alice@acmecorp.com',
+        subject: 'user:alice@example.com',
         request: id,
         args: { id: '123', method: 'GET' },
       },
@@ -64,7 +64,7 @@ agents:
 
   test('§7.1, three evaluations: without defaults, with them, and with one overridden', async () => {
     const side = await open(policy)
-    const session = await side.session('app', 'user:alice@acmecorp.com')
+    const session = await side.session('app', 'user:alice@example.com')
     const [read, edit] = [{ action: { name: 'can_read' } }, { action: { name: 'can_edit' } }]
     const subject = { subject: alice, context }
     const [a, b, c] = [doc('boxcarring.md'), doc('subject-search.md'), doc('resource-search.md')]
@@ -114,7 +114,7 @@ agents:
     ['permit_on_first_permit', [true]],
   ])('§7.1.2.1, evaluations_semantic %s', async (semantic, decisions) => {
     const side = await open(policy)
-    const session = await side.session('app', 'user:alice@acmecorp.com')
+    const session = await side.session('app', 'user:alice@example.com')
     const { body } = await side.post(several, session, {
       subject: alice,
       action: { name: 'read' },

@@ -97,7 +97,7 @@ export function createDecisionApi(ports: DecisionApiPorts): DecisionApi {
     answer(res, 200, await checks.report(session, told.token, told))
   }
 
-  /** Errors as AuthZEN has them (§10.1): a message, and nothing else. */
+  /** Errors as AuthZEN has them (§10.1.2): a message, and nothing else. */
   const authzen =
     (evaluate: (asker: Asker, body: JsonObject) => Promise<JsonObject>): Handler =>
     async (req, res, id) => {
@@ -146,7 +146,7 @@ export function createDecisionApi(ports: DecisionApiPorts): DecisionApi {
       '/access/v1/evaluations': post(authzen((asker, body) => evaluations.several(asker, body))),
     },
     open: {
-      // §9: search is not offered, so it is not named.
+      // §9.1: an endpoint that is not offered is not named. Here these are those for searching.
       '/.well-known/authzen-configuration': async (req, res) => {
         if (req.method !== 'GET' && req.method !== 'HEAD') return void res.writeHead(405, { allow: 'GET' }).end()
         answer(res, 200, {
