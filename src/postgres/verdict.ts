@@ -62,6 +62,11 @@ export interface Refused {
   readonly hint?: string
   /** Where in the text, in characters from 1, as PostgreSQL counts. */
   readonly position?: number
+  /**
+   * Tables of the description whose being there the words give away. To whoever holds none of them, the answer has to be
+   * that of a table that isn't there.
+   */
+  readonly tables?: readonly string[]
 }
 
 export interface Understood {
