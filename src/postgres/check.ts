@@ -26,6 +26,8 @@ import {
   constantIn,
   deeper,
   isFields,
+  isStar,
+  isStarNode,
   listIn,
   opened,
   Refusal,
@@ -1022,12 +1024,6 @@ function aliased(fields: Fields, columns: Columns, name?: string): Range {
 const isPlain = (range: Range): boolean => range.isApart !== true
 
 const isEmpty = (node: unknown): boolean => isFields(node) && Object.keys(node).length === 0
-
-const isStarNode = (node: unknown): boolean => isFields(node) && isFields(node['A_Star'])
-
-/** Whether this is `*` or `t.*`. */
-const isStar = (node: unknown): boolean =>
-  isFields(node) && isFields(node['ColumnRef']) && isStarNode(listIn(node['ColumnRef'], 'fields').at(-1))
 
 /** The name that PostgreSQL gives to a column, where that is plain to see. */
 function nameOf(node: unknown): string | undefined {

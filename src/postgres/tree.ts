@@ -139,6 +139,12 @@ export function wordIn(node: unknown): string | undefined {
   return typeof sval === 'string' && Object.keys(others).length === 0 ? sval : undefined
 }
 
+export const isStarNode = (node: unknown): boolean => isFields(node) && isFields(node['A_Star'])
+
+/** Whether this is `*` or `t.*`. */
+export const isStar = (node: unknown): boolean =>
+  isFields(node) && isFields(node['ColumnRef']) && isStarNode(listIn(node['ColumnRef'], 'fields').at(-1))
+
 export function deeper(depth: number, at?: unknown): number {
   if (depth >= mostDeep)
     throw new Refusal('54001', `this is nested more than ${mostDeep} levels deep`, { at, hint: 'Write it flatter.' })
