@@ -21,6 +21,7 @@ import { openAuthority } from './gateway/http/certificates.ts'
 import { startProxy } from './gateway/http/proxy.ts'
 import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
+import { createPostgresGateway } from './gateway/postgres/server.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
 import { createApprovals } from './guard/approvals.ts'
 import { createAuthenticate } from './guard/authenticate.ts'
@@ -38,6 +39,7 @@ import type { Reader } from './guard/secrets.ts'
 import type { LoadedPolicy } from './guard/policies.ts'
 import { createSessions } from './guard/sessions.ts'
 import { createTokens } from './guard/tokens.ts'
+import { toolsOf } from './guard/tool.ts'
 import { createUses } from './guard/uses.ts'
 import { createVault } from './guard/vault.ts'
 import { openAuditLog } from './stores/audit/log.ts'
@@ -46,7 +48,7 @@ import { openStores } from './stores/sqlite/stores.ts'
 import { callerOf, readConfigured, readText, warningsOf, weakened } from './start/configured.ts'
 import type { Configured } from './start/configured.ts'
 import { hostsOf, listen, listenerSettings, privateFolder, tokenKeys } from './start/machine.ts'
-import { toApis, toFunctions, toProxied, toResources } from './start/resources.ts'
+import { toApis, toDatabases, toFunctions, toProxied, toResources } from './start/resources.ts'
 
 export interface StartOptions {
   /** Path of `sallyport.yaml`. */
@@ -156,12 +158,19 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     onSecret: (resource, value) => secrets.learn(`token of ${resource}`, value),
     report: (thrown) => report(Failure.from(thrown)),
   })
+  const sql = createPostgresGateway({
+    guard,
+    sessions,
+    resources: toDatabases(configured),
+    mask: secrets.masker,
+    report: (thrown) => report(Failure.from(thrown)),
+  })
   const mcp = await createMcpGateway({
     guard,
     sessions,
     approvals,
     pinned,
-    local: web,
+    local: toolsOf(web, sql),
     audit,
     clock,
     resources: toResources(configured),
@@ -177,7 +186,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     sessions,
     clock,
     resources: toFunctions(configured),
-    find: (permission) => web.find(permission) ?? mcp.find(permission),
+    find: (permission) => web.find(permission) ?? sql.find(permission) ?? mcp.find(permission),
     mask: (value) => secrets.masker.json(value),
     hold: { usual: settings.approvals.hold, most: settings.approvals.hold_with_progress },
     url: () => agents.url,
@@ -213,7 +222,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       audit,
       operations: {
         find: (permission) =>
-          api.find(permission) ?? web.find(permission) ?? proxy?.find(permission) ?? mcp.find(permission),
+          api.find(permission) ??
+          web.find(permission) ??
+          sql.find(permission) ??
+          proxy?.find(permission) ??
+          mcp.find(permission),
         status: resourceStatus,
         difference: (pin) => mcp.difference(pin),
         async accept(resource, kind, name, digest, by) {
@@ -321,7 +334,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       unused = next.reader
       const loaded = compile(next)
       const nextApis = await toApis(next, pinned)
-      const takeOver = [web.prepare(nextApis), proxy?.prepare(toProxied(next, nextApis))]
+      const takeOver = [
+        web.prepare(nextApis),
+        sql.prepare(toDatabases(next)),
+        proxy?.prepare(toProxied(next, nextApis)),
+      ]
       const { digest } = next.loaded
       const changed = digest !== configured.loaded.digest
       const weaker = weakened(configured, next)
@@ -416,7 +433,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       const off = proxy === undefined ? { state: 'stopped' as const, reason: '`listen.proxy` is not set' } : {}
       return [{ ...common, kind: 'tunnel', hosts: resource.tunnel.length, ...off }]
     })
-    return [...mcp.status(), ...web.status(), ...others]
+    return [...mcp.status(), ...web.status(), ...sql.status(), ...others]
   }
 
   /** What nobody asks for any more, once the log's own retention is over. */
@@ -436,7 +453,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     peopleServer.closeAllConnections()
     await Promise.all([agents.close(), proxy?.close(), closed])
     await api.close()
-    await Promise.all([mcp.close(), web.close()])
+    await Promise.all([mcp.close(), web.close(), sql.close()])
     await secrets.close()
     await counters.flush(() => false).catch((thrown: unknown) => report(Failure.from(thrown)))
     await uses.sweep(true).catch((thrown: unknown) => report(Failure.from(thrown)))

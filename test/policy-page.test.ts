@@ -45,8 +45,8 @@ test('every example of settings has decisions beneath it', () => {
 })
 
 for (const [number, [, settings = '', decisions = '']] of blocks.entries()) {
-  test(`example ${number + 1} is ok`, () => {
-    expect(checkSettings(settings, 'docs/policy.md').problems.map(problemInWords)).toEqual([])
+  test(`example ${number + 1} is ok`, async () => {
+    expect((await checkSettings(settings, 'docs/policy.md')).problems.map(problemInWords)).toEqual([])
   })
 
   test.each(decisions.trim().split('\n'))(`example ${number + 1}: %s`, (line) => {

@@ -24,7 +24,7 @@ export async function checkCommand(args: readonly string[], io: CommandIo): Prom
     io.err(`${printable(file)} cannot be read${code}; \`sallyport init\` writes a file to begin with\n`)
     return 2
   }
-  const checked = checkSettings(text, file)
+  const checked = await checkSettings(text, file)
   if (flags.includes('--json')) io.out(`${JSON.stringify(checked, null, 2)}\n`)
   else (checked.ok ? io.out : io.err)(inWords(checked))
   return checked.ok ? 0 : 1

@@ -1,6 +1,7 @@
 import { hasWildcard } from '../core/permission.ts'
 import { compileCondition } from '../guard/condition.ts'
 import { conditionProblems } from './compile.ts'
+import { lookAtDatabases } from './databases.ts'
 import { readSettings } from './load.ts'
 import type { LoadedSettings, SettingsProblem } from './load.ts'
 
@@ -29,9 +30,12 @@ export interface Summary {
 }
 
 /** Checks the text of `sallyport.yaml` without starting anything. What tools an upstream has is not known here. */
-export function checkSettings(text: string, file: string): Checked {
+export async function checkSettings(text: string, file: string): Promise<Checked> {
   const { problems, loaded } = readSettings(text, { file })
-  const broken = loaded === undefined ? problems : conditionProblems(loaded, { compileCondition })
+  const broken =
+    loaded === undefined
+      ? problems
+      : [...conditionProblems(loaded, { compileCondition }), ...(await lookAtDatabases(loaded)).problems]
   return {
     file,
     ok: broken.length === 0,

@@ -9,7 +9,8 @@ const settings = (functions: string, more = '') => `
 resources: { mail: { functions: ${functions} } }
 agents: { helper: { may: ['mail:send_mail'${more}] } }
 `
-const problems = (text: string): readonly string[] => checkSettings(text, 'sallyport.yaml').problems.map(problemInWords)
+const problems = async (text: string): Promise<readonly string[]> =>
+  (await checkSettings(text, 'sallyport.yaml')).problems.map(problemInWords)
 
 const described =
   '{ send_mail: { effect: send, arguments: { type: object, properties: { to: { type: string } } } }, count: read }'
@@ -35,14 +36,14 @@ test.each([
   ],
   ['an unknown key', '{ send_mail: { effect: send, argument: {} } }', /argument: unknown key.*`arguments`/],
   ['a permission for what is not there', '{ sendmail: send }', /there is no `mail:send_mail`.*`sendmail`/],
-])('%s is a problem', (_what, functions, words) => {
-  expect(problems(settings(functions))).toEqual([expect.stringMatching(words)])
+])('%s is a problem', async (_what, functions, words) => {
+  expect(await problems(settings(functions))).toEqual([expect.stringMatching(words)])
 })
 
-test('conditions are checked against the arguments when the file is', () => {
+test('conditions are checked against the arguments when the file is', async () => {
   const when = (text: string): string => settings(described, `, { do: 'mail:send_mail', when: "${text}" }`)
-  expect(problems(when("args.to == 'a@acme.test'"))).toEqual([])
-  expect(problems(when("args.too == 'a@acme.test'"))).toEqual([expect.stringMatching(/may\[1\]\.when: .*too/)])
+  expect(await problems(when("args.to == 'a@acme.test'"))).toEqual([])
+  expect(await problems(when("args.too == 'a@acme.test'"))).toEqual([expect.stringMatching(/may\[1\]\.when: .*too/)])
   expect(() => compilePolicy(loadSettings(when('args.to > 5'), { file: 'x' }), { compileCondition })).toThrow(/when/)
 })
 

@@ -37,7 +37,7 @@ export interface Status {
 
 export interface ResourceStatus {
   readonly name: string
-  readonly kind: 'mcp' | 'http' | 'functions' | 'tunnel'
+  readonly kind: 'mcp' | 'http' | 'postgres' | 'functions' | 'tunnel'
   readonly state: 'connecting' | 'ready' | 'failed' | 'stopped'
   readonly reason?: string
   /** Tools, or functions. */

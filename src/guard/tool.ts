@@ -50,3 +50,9 @@ export interface Tools {
   /** Counts up when they change. */
   revision(): number
 }
+
+/** The tools of several as one. */
+export const toolsOf = (...all: readonly Tools[]): Tools => ({
+  tools: () => all.flatMap((each) => each.tools()),
+  revision: () => all.reduce((sum, each) => sum + each.revision(), 0),
+})

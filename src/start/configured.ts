@@ -2,8 +2,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { createLocalJWKSet, createRemoteJWKSet } from 'jose'
 import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose'
-import { loadSettings, problemInWords } from '../config/load.ts'
+import { loadSettings, problemInWords, problemsInWords } from '../config/load.ts'
 import type { LoadedSettings } from '../config/load.ts'
+import { readDatabases } from '../config/databases.ts'
+import type { Databases } from '../config/databases.ts'
 import { readDocuments } from '../config/openapi.ts'
 import type { Documents } from '../config/openapi.ts'
 import { postgresSchemas } from '../config/postgres.ts'
@@ -33,6 +35,10 @@ export interface Configured extends ReadText, Resolved {
   readonly reader: Reader
   /** What documents of APIs describe, by resource. */
   readonly documents: Documents
+  /** What the SQL of databases does, by resource. */
+  readonly databases: Databases
+  /** Certificates (PEM) that sign those of databases, by resource. */
+  readonly certificates: ReadonlyMap<string, string>
   /** JSON Schema of arguments that are known without asking anybody, by permission. */
   readonly schemas: ReadonlyMap<Permission, JsonObject>
 }
@@ -59,11 +65,38 @@ export async function readConfigured(file: string, env: NodeJS.ProcessEnv, secre
       Object.entries(given.loaded.settings.issuers).map(([name, issuer]) => trust(name, issuer)),
     )
     const documents = await readDocuments(given.loaded, readFile)
-    return { ...given, ...resolved, issuers, reader, documents, schemas: schemasIn(resolved, documents) }
+    const databases = await readDatabases(given.loaded)
+    const certificates = await databaseCertificates(given.loaded)
+    return {
+      ...given,
+      ...resolved,
+      issuers,
+      reader,
+      documents,
+      databases,
+      certificates,
+      schemas: schemasIn(resolved, documents),
+    }
   } catch (thrown) {
     await secrets.drop(reader)
     throw thrown
   }
+}
+
+/** Fails with `invalid`, with the place of each that can't be read. */
+async function databaseCertificates(loaded: LoadedSettings): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>()
+  const folder = path.dirname(path.resolve(loaded.file))
+  for (const [alias, resource] of Object.entries(loaded.settings.resources)) {
+    if (!('postgres' in resource) || resource.ca === undefined) continue
+    try {
+      found.set(alias, await readEarly({ from: 'file', path: resource.ca }, folder, { env: {}, readFile }))
+    } catch (thrown) {
+      const problem = { ...loaded.at(['resources', alias, 'ca']), message: Failure.from(thrown).message }
+      throw new Failure('invalid', problemsInWords(loaded.file, [problem]))
+    }
+  }
+  return found
 }
 
 const readFile = (file: string): Promise<string> => fs.promises.readFile(file, 'utf8')

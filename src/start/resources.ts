@@ -1,13 +1,18 @@
 import { hash } from 'node:crypto'
+import { addressProblem, heldOf, toolArguments } from '../config/postgres.ts'
 import { apiOf } from '../config/api.ts'
 import type { DocumentedApi } from '../config/api.ts'
+import { isLoopback } from '../config/schema.ts'
 import type { Secret } from '../config/secret.ts'
+import { Failure } from '../core/failure.ts'
 import type { Label } from '../core/label.ts'
 import type { FunctionResource } from '../gateway/api/functions.ts'
 import type { HttpResource } from '../gateway/http/resource.ts'
 import type { ProxyResources } from '../gateway/http/proxy.ts'
 import type { McpResource } from '../gateway/mcp/resource.ts'
+import type { Address, PostgresResource, SqlTool } from '../gateway/postgres/resource.ts'
 import type { Pinned } from '../guard/pins.ts'
+import { namesOf } from '../postgres/names.ts'
 import type { Configured } from './configured.ts'
 
 /** The MCP servers of the configuration, as the gateway takes them. What their credentials are is asked when they are used. */
@@ -88,6 +93,69 @@ export function toFunctions({ resources }: Configured): readonly FunctionResourc
     )
     return [{ alias, functions: new Map(labelled), timeout, result }]
   })
+}
+
+/** The databases of the configuration, as the gateway takes them. */
+export function toDatabases({ resources, databases, loaded, certificates }: Configured): readonly PostgresResource[] {
+  return Object.entries(resources).flatMap(([alias, resource]): PostgresResource[] => {
+    const read = databases.get(alias)
+    if (!('postgres' in resource) || read === undefined) return []
+    const { secrets, connections, trust, readers } = resource
+    const ca = certificates.get(alias)
+    const tools = [...read.tools].flatMap(([name, statement]): [string, SqlTool][] => {
+      const given = resource.tools[name]
+      if (given === undefined) return []
+      const { sql, description, arguments: args, rows, trust: by = trust, readers: to = readers } = given
+      return [
+        [
+          name,
+          {
+            sql,
+            statement,
+            ...(description === undefined ? {} : { description }),
+            schema: toolArguments(given),
+            parameters: Object.keys(args),
+            ...(rows === undefined ? {} : { rows }),
+            label: { trust: by, readers: to },
+          },
+        ],
+      ]
+    })
+    return [
+      {
+        alias,
+        database: read.database,
+        names: namesOf(alias),
+        address: () => addressIn(alias, secrets.address.reveal(), secrets.password?.reveal(), resource.tls, ca),
+        secrets: [...new Set([...secrets.address.uses, ...(secrets.password?.uses ?? [])])],
+        connections,
+        tools: new Map(tools),
+        held: heldOf(alias, resource, loaded.settings.agents),
+      },
+    ]
+  })
+}
+
+/** Fails with `unavailable` where a stored address is none. */
+function addressIn(
+  alias: string,
+  text: string,
+  password: string | undefined,
+  tls: 'verify' | 'off' | undefined,
+  ca: string | undefined,
+): Address {
+  const wrong = addressProblem(text)
+  if (wrong !== undefined) throw new Failure('unavailable', `the address of \`${alias}\` is wrong: ${wrong}`)
+  const url = new URL(text)
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
+  return {
+    host,
+    port: url.port === '' ? 5432 : Number(url.port),
+    database: decodeURIComponent(url.pathname.slice(1)),
+    user: decodeURIComponent(url.username),
+    password: password ?? decodeURIComponent(url.password),
+    tls: (tls ?? (isLoopback(host) ? 'off' : 'verify')) === 'off' ? 'off' : ca === undefined ? {} : { ca },
+  }
 }
 
 /** What tells whether readers of secrets give what they gave. A value that is read each time need only be there. */

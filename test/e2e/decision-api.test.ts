@@ -98,8 +98,8 @@ async function framework(gateway: Sallyport, token: string, tools: Readonly<Reco
   }
 }
 
-test('the settings of the documentation are right', () => {
-  expect(checkSettings(block('yaml'), 'docs/decision-api.md').problems.map(problemInWords)).toEqual([])
+test('the settings of the documentation are right', async () => {
+  expect((await checkSettings(block('yaml'), 'docs/decision-api.md')).problems.map(problemInWords)).toEqual([])
 })
 
 test('a framework: allowed, denied, failed, pending then approved and repeated; all of it is in the audit log', async () => {

@@ -1,5 +1,7 @@
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Statement } from '../../postgres/verdict.ts'
+import type { Pool } from './pool.ts'
+import type { PostgresResource } from './resource.ts'
 
 /** A statement that people are asked about. */
 export interface Asked {
@@ -13,3 +15,7 @@ export interface Asked {
  * would change along (`cascades`, `triggers`), and whether it can be taken back.
  */
 export type Impact = (session: string, asked: Asked, cut: AbortSignal) => Promise<JsonObject>
+
+export function createImpact(_resource: PostgresResource, _pool: Pool): Impact {
+  return async () => ({})
+}

@@ -8,28 +8,21 @@ import type { Masker } from '../../guard/mask.ts'
 import { schemaCompiler } from '../../guard/schema.ts'
 import type { Sessions } from '../../guard/sessions.ts'
 import type { Tool, Tools } from '../../guard/tool.ts'
-import type { Verdict } from '../../postgres/verdict.ts'
+import { openChecker } from '../../postgres/parse.ts'
+import type { Checker } from '../../postgres/parse.ts'
 import { createConnections } from './connect.ts'
 import type { Connections } from './connect.ts'
+import { createImpact } from './impact.ts'
 import type { Impact } from './impact.ts'
 import { createPool } from './pool.ts'
 import type { Pool } from './pool.ts'
 import type { PostgresResource } from './resource.ts'
 import { toolsFor } from './tools.ts'
 
-/** Reads statements: what they do to which tables, or why they are not passed on. */
-export interface Checker {
-  /** @param caller - Whose statement it is: nobody's many statements hold up another's. */
-  check(text: string, caller: string, options?: { readonly one?: boolean }): Promise<Verdict>
-  close(): Promise<void>
-}
-
 export interface PostgresGatewayPorts {
   readonly guard: Pick<Guard, 'run' | 'visible'>
   readonly sessions: Pick<Sessions, 'get' | 'onEnd'>
   readonly resources: readonly PostgresResource[]
-  readonly openChecker: (resource: PostgresResource) => Checker
-  readonly impactOf: (resource: PostgresResource, pool: Pool) => Impact
   readonly mask: Pick<Masker, 'json'>
   readonly report: (thrown: unknown) => void
 }
@@ -79,23 +72,26 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
   const compile = schemaCompiler()
   const open = new Set<Live>()
   let live = new Map<string, Live>()
+  /** Of all databases together, once there is one. */
+  let checker: Checker | undefined
   let revision = 0
 
   function make(resource: PostgresResource): Live {
-    const checker = ports.openChecker(resource)
+    checker ??= openChecker()
+    const reads = checker
     const connections = createConnections(resource, report)
     const pool = createPool(connections, sessions)
-    const impact = ports.impactOf(resource, pool)
+    const impact = createImpact(resource, pool)
     const tools = toolsFor({
       resource,
       pool,
       impact,
       compile: (schema) => compile(schema),
-      check: (text, session) => checker.check(text, session, { one: true }),
+      check: (text, session) => reads.check(text, resource.database, { one: true, caller: session }),
       may: (session, permission, effect) => guard.visible(session, permission, effect),
       mask: (value: Json) => mask.json(value),
     })
-    const made = { resource, checker, connections, pool, impact, tools }
+    const made = { resource, checker: reads, connections, pool, impact, tools }
     open.add(made)
     return made
   }
@@ -104,7 +100,6 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
     open.delete(gone)
     gone.pool.close()
     await gone.connections.close()
-    await gone.checker.close()
   }
 
   function prepare(resources: readonly PostgresResource[]): () => void {
@@ -156,6 +151,7 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
     async close() {
       const all = await Promise.allSettled([...open].map(end))
       for (const each of all) if (each.status === 'rejected') report(Failure.from(each.reason))
+      await checker?.close()
     },
   }
 }
