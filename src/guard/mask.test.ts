@@ -153,6 +153,61 @@ test('what comes out of a stream does not depend on how it was cut', () => {
   fc.assert(law, { numRuns: 1_000 })
 })
 
+test('long secrets in long texts, nearly secrets beside them, cut anywhere: what is left is what no form covers', () => {
+  const long = fc.string({ unit: fc.constantFrom('a', 'b', '+', 'é'), minLength: 8, maxLength: 80 })
+  const law = fc.property(
+    fc.uniqueArray(long, { minLength: 1, maxLength: 4 }).chain((given) => {
+      const forms = given.flatMap(formsOf)
+      const cut = fc
+        .tuple(fc.constantFrom(...forms), fc.nat({ max: 80 }), fc.nat({ max: 80 }))
+        .map(([form, from, until]) => form.slice(Math.min(from, until), Math.max(from, until)))
+      const filling = fc.string({ unit: fc.constantFrom('a', 'b', 'x', ' '), maxLength: 200 })
+      const parts = fc.array(fc.oneof(fc.constantFrom(...forms), cut, filling), { maxLength: 20 })
+      return fc.tuple(fc.constant(given.map((value, at): Masked => ({ name: `S${at}`, value }))), parts)
+    }),
+    fc.array(fc.integer({ min: 1, max: 150 }), { minLength: 1, maxLength: 20 }),
+    ([values, parts], cuts) => {
+      const text = parts.join('')
+      const expected = plainly(text, values)
+      const masker = of(values)
+      const shown = masker.text(text)
+      expect(shown.replace(/\[secret [S\d, ]+\]/g, '')).toBe(expected)
+      const bytes = Buffer.from(text)
+      const stream = masker.stream()
+      const out: Uint8Array[] = []
+      for (let at = 0, turn = 0; at < bytes.length; at += cuts[turn++ % cuts.length] ?? 1)
+        out.push(stream.push(bytes.subarray(at, at + (cuts[turn % cuts.length] ?? 1))))
+      out.push(stream.end())
+      expect(Buffer.concat(out).toString()).toBe(shown)
+    },
+  )
+  fc.assert(law, { numRuns: 1_000 })
+})
+
+test('a secret is found at every place of a chunk and over every cut, whatever stands before it', () => {
+  const value = randomBytes(30).toString('base64url')
+  const masker = of([{ name: 'S', value }])
+  const wrong: string[] = []
+  for (let before = 0; before < 100; before++) {
+    const bytes = Buffer.from(`${'x'.repeat(before)}${value}${'y'.repeat(100 - before)}`)
+    for (let cut = 0; cut <= bytes.length; cut++) {
+      const stream = masker.stream()
+      const out = [stream.push(bytes.subarray(0, cut)), stream.push(bytes.subarray(cut)), stream.end()]
+      const text = Buffer.concat(out).toString()
+      if (text !== `${'x'.repeat(before)}[secret S]${'y'.repeat(100 - before)}`) wrong.push(`${before}, cut at ${cut}`)
+    }
+  }
+  expect(wrong).toEqual([])
+})
+
+test('what is given out of a stream keeps its bytes, though the chunk is used again', () => {
+  const stream = of([{ name: 'S', value: 'abcdefgh' }]).stream()
+  const chunk = Buffer.from('hello abcd')
+  const first = Buffer.from(stream.push(chunk)).toString()
+  chunk.fill('z')
+  expect(`${first}${Buffer.concat([stream.push(Buffer.from('x')), stream.end()]).toString()}`).toBe('hello abcdx')
+})
+
 test('a stream holds back what could begin a secret, and no more', () => {
   const stream = of([{ name: 'S', value: 'abcdefgh' }]).stream()
   const push = (text: string) => Buffer.from(stream.push(Buffer.from(text))).toString()

@@ -24,60 +24,47 @@ export interface Masker {
 }
 
 export interface MaskStream {
-  /** What is certain so far. No more is held back than could begin a secret. */
+  /** What is certain so far. No more is held back than could begin a secret. It may share memory with the chunk. */
   push(chunk: Uint8Array): Uint8Array
   end(): Uint8Array
 }
 
 /** @param values - The same array for as long as nothing changed: then nothing is prepared anew. */
 export function createMasker(values: () => readonly Masked[]): Masker {
-  let prepared: { readonly from: readonly Masked[]; readonly units: Automaton; bytes?: Automaton } | undefined
+  let prepared: { readonly from: readonly Masked[]; readonly search: Search } | undefined
 
-  function ready(): NonNullable<typeof prepared> {
+  function ready(): Search {
     const from = values()
-    if (prepared?.from !== from) prepared = { from, units: build(patternsOf(from, (text) => text)) }
-    return prepared
-  }
-  const forUnits = (): Automaton => ready().units
-  const forBytes = (): Automaton => {
-    const own = ready()
-    return (own.bytes ??= build(patternsOf(own.from, (text) => Buffer.from(text, 'utf8').toString('latin1'))))
+    if (prepared?.from !== from) prepared = { from, search: prepare(patternsOf(from)) }
+    return prepared.search
   }
 
   function text(given: string): string {
-    const automaton = forUnits()
-    if (automaton.isEmpty) return given
-    const scan = createScan(automaton)
-    const masked = scan.push(given) + scan.end()
-    return scan.hasFound() ? masked : given
+    const search = ready()
+    // A unit of UTF-16 is at most three bytes of UTF-8.
+    if (given.length * 3 < search.shortest) return given
+    const scan = createScan(search)
+    const head = scan.push(Buffer.from(given, 'utf8'))
+    const tail = scan.end()
+    return scan.hasFound() ? Buffer.concat([head, tail]).toString('utf8') : given
   }
 
   function json<T extends Json>(value: T): T {
-    return (forUnits().isEmpty ? value : jsonMasked(value, text)) as T
+    return (ready().isEmpty ? value : jsonMasked(value, text)) as T
   }
 
   return {
     text,
     json,
     bytes(bytes) {
-      const automaton = forBytes()
-      if (automaton.isEmpty) return bytes
-      const scan = createScan(automaton)
-      const head = scan.push(latin1(bytes))
-      return Buffer.from(head + scan.end(), 'latin1')
+      const scan = createScan(ready())
+      const head = scan.push(bytes)
+      const tail = scan.end()
+      return scan.hasFound() ? Buffer.concat([head, tail]) : bytes
     },
-    stream() {
-      const scan = createScan(forBytes())
-      return {
-        push: (chunk) => Buffer.from(scan.push(latin1(chunk)), 'latin1'),
-        end: () => Buffer.from(scan.end(), 'latin1'),
-      }
-    },
+    stream: () => createScan(ready()),
   }
 }
-
-const latin1 = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
 function jsonMasked(value: Json, mask: (text: string) => string): Json {
   if (typeof value === 'string') return mask(value)
@@ -97,20 +84,18 @@ function jsonMasked(value: Json, mask: (text: string) => string): Json {
 // Forms ---------------------------------------------------------------------------------------------------------------
 
 interface Pattern {
-  readonly text: string
+  readonly bytes: Buffer
   readonly name: string
 }
 
 const shortestEncoded = 8
 
-function patternsOf(values: readonly Masked[], encode: (text: string) => string): readonly Pattern[] {
+function patternsOf(values: readonly Masked[]): readonly Pattern[] {
   const patterns = new Map<string, string>()
   for (const { name, value } of values)
-    for (const form of value.length < shortestEncoded ? [value] : formsOf(value)) {
-      const text = encode(form)
-      if (text !== '' && !patterns.has(text)) patterns.set(text, name)
-    }
-  return [...patterns].map(([text, name]) => ({ text, name }))
+    for (const form of value.length < shortestEncoded ? [value] : formsOf(value))
+      if (form !== '' && !patterns.has(form)) patterns.set(form, name)
+  return [...patterns].map(([form, name]) => ({ bytes: Buffer.from(form, 'utf8'), name }))
 }
 
 /** Every text that stands for a value. */
@@ -184,15 +169,76 @@ function base64Forms(bytes: Buffer): readonly string[] {
   return forms
 }
 
-// oxlint-disable typescript/no-non-null-assertion -- every index below is a state or a class, for which the arrays were made
+// oxlint-disable typescript/no-non-null-assertion -- every index below is a byte, a state or a class, for which the arrays were made
+
+// The sieve -----------------------------------------------------------------------------------------------------------
+
+/** What is searched for: nearly all places are ruled out by the sieve, and the automaton looks at what is left. */
+interface Search {
+  readonly isEmpty: boolean
+  /** Bytes of the shortest pattern; without end where there is none. */
+  readonly shortest: number
+  readonly sieve: Sieve | undefined
+  readonly automaton: Automaton
+}
+
+function prepare(patterns: readonly Pattern[]): Search {
+  const shortest = patterns.reduce((least, { bytes }) => Math.min(least, bytes.length), Number.POSITIVE_INFINITY)
+  const isEmpty = patterns.length === 0
+  return { isEmpty, shortest, sieve: isEmpty ? undefined : sieveOf(patterns, shortest), automaton: build(patterns) }
+}
+
+/**
+ * Whether four bytes could stand at one of the first `stride` places of a pattern. Wherever a pattern stands, one of any
+ * `stride` places in a row is such a place, so only every one of `stride` places has to be looked at (as in the search of
+ * Wu and Manber, 1994). It says yes to some that stand in none, never no to one that does.
+ */
+interface Sieve {
+  readonly stride: number
+  /** A bit for each hash. */
+  readonly bits: Uint32Array
+  /** How far a product is shifted to be a hash. */
+  readonly shift: number
+}
+
+const gram = 4
+const longestStride = 64
+const multiplier = 0x9e3779b1 // Knuth, vol. 3, 6.4: the golden ratio.
+
+function sieveOf(patterns: readonly Pattern[], shortest: number): Sieve | undefined {
+  if (shortest < gram) return undefined
+  const stride = Math.min(longestStride, shortest - gram + 1)
+  const grams = new Set(
+    patterns.flatMap(({ bytes }) => Array.from({ length: stride }, (_, at) => bytes.readInt32LE(at))),
+  )
+  // One bit of 32 or fewer is set; 2 MB at most.
+  const log = Math.min(24, Math.max(12, Math.ceil(Math.log2(grams.size * 32))))
+  const bits = new Uint32Array(2 ** (log - 5))
+  const shift = 32 - log
+  for (const each of grams) {
+    const hash = Math.imul(each, multiplier) >>> shift
+    bits[hash >>> 5]! |= 1 << (hash & 31)
+  }
+  return { stride, bits, shift }
+}
+
+/** The first of every `stride` places from `at` on where a pattern could stand, or the first beyond the last four bytes. */
+function candidate({ stride, bits, shift }: Sieve, bytes: Uint8Array, from: number): number {
+  const last = bytes.length - gram
+  let at = from
+  for (; at <= last; at += stride) {
+    const four = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
+    const hash = Math.imul(four, multiplier) >>> shift
+    if ((bits[hash >>> 5]! & (1 << (hash & 31))) !== 0) break
+  }
+  return at
+}
 
 // The automaton (Aho and Corasick, 1975) ------------------------------------------------------------------------------
 
 interface Automaton {
-  readonly isEmpty: boolean
-  /** The class of each UTF-16 unit: units that stand in no pattern share class 0. */
+  /** The class of each byte: those that stand in no pattern share class 0. */
   readonly classes: Uint16Array
-  readonly width: number
   /** Where the row of a state begins in `rows`; -1 for a state that has but one way on, in `way` and `to`. */
   readonly row: Int32Array
   readonly rows: Int32Array
@@ -208,15 +254,14 @@ interface Automaton {
 }
 
 function build(patterns: readonly Pattern[]): Automaton {
-  const classes = new Uint16Array(65_536)
+  const classes = new Uint16Array(256)
   let width = 1
   const names: string[] = []
   const nameAt = new Map<string, number>()
   let most = 1
-  for (const { text, name } of patterns) {
-    most += text.length
-    for (let at = 0; at < text.length; at++)
-      if (classes[text.charCodeAt(at)] === 0) classes[text.charCodeAt(at)] = width++
+  for (const { bytes, name } of patterns) {
+    most += bytes.length
+    for (const byte of bytes) if (classes[byte] === 0) classes[byte] = width++
     if (!nameAt.has(name)) nameAt.set(name, names.push(name) - 1)
   }
 
@@ -230,10 +275,10 @@ function build(patterns: readonly Pattern[]): Automaton {
   const childOf = (state: number, unit: number): number =>
     way[state] === unit ? to[state]! : (more.get(state)?.get(unit) ?? 0)
   let count = 1
-  for (const { text, name } of patterns) {
+  for (const { bytes, name } of patterns) {
     let state = 0
-    for (let at = 0; at < text.length; at++) {
-      const unit = classes[text.charCodeAt(at)]!
+    for (const [at, byte] of bytes.entries()) {
+      const unit = classes[byte]!
       let next = childOf(state, unit)
       if (next === 0) {
         next = count++
@@ -248,7 +293,7 @@ function build(patterns: readonly Pattern[]): Automaton {
       }
       state = next
     }
-    length[state] = text.length
+    length[state] = bytes.length
     of[state] = nameAt.get(name)!
   }
 
@@ -284,9 +329,7 @@ function build(patterns: readonly Pattern[]): Automaton {
     for (const next of own) rows.push(next)
   }
   return {
-    isEmpty: patterns.length === 0,
     classes,
-    width,
     row,
     rows: Int32Array.from(rows),
     way,
@@ -299,25 +342,28 @@ function build(patterns: readonly Pattern[]): Automaton {
   }
 }
 
-interface Scan {
-  /** The text up to where a secret could still begin or grow, with secrets replaced. */
-  push(text: string): string
-  end(): string
+interface Scan extends MaskStream {
   hasFound(): boolean
 }
 
-/** A part of the whole text that is replaced, and whose it is. */
+/** A part of the whole that is replaced, and whose it is. */
 interface Region {
   from: number
   until: number
   readonly names: number[]
 }
 
-/** Goes through a text once. Secrets that overlap are replaced together. */
-function createScan({ classes, row, rows, way, to, fail, depth, length, of, names }: Automaton): Scan {
+const nothing: Uint8Array = Buffer.alloc(0)
+
+/** Goes through bytes once. Secrets that overlap are replaced together. */
+function createScan({ isEmpty, sieve, automaton }: Search): Scan {
+  const { classes, row, rows, way, to, fail, depth, length, of, names } = automaton
+  const stride = sieve?.stride ?? 0
+  /** The sieve takes over where so little could have begun that it gains more than it looks at again. */
+  const shallow = sieve === undefined ? -1 : (stride - 1) >> 1
   let state = 0
-  /** What was read and not given out, and where in the whole text it begins. */
-  let held = ''
+  /** What was read and not given out, and where in the whole it begins. */
+  let held = nothing
   let base = 0
   /** What is to be replaced in it, in order. The last ones may still grow. */
   let regions: Region[] = []
@@ -335,43 +381,66 @@ function createScan({ classes, row, rows, way, to, fail, depth, length, of, name
   }
 
   /** Gives out what lies before `limit`: nothing that comes can reach behind it. */
-  function give(limit: number): string {
-    let out = ''
+  function give(limit: number): Uint8Array {
+    const parts: Uint8Array[] = []
     let at = base
     let done = 0
     for (const { from, until, names: own } of regions) {
       if (until > limit) break
-      out += `${held.slice(at - base, from - base)}[secret ${own.map((name) => names[name]).join(', ')}]`
+      const shown = `[secret ${own.map((name) => names[name]).join(', ')}]`
+      parts.push(held.subarray(at - base, from - base), Buffer.from(shown, 'utf8'))
       at = until
       done += 1
     }
     const open = regions[done]
     const free = Math.max(at, open === undefined ? limit : Math.min(limit, open.from))
-    out += held.slice(at - base, free - base)
-    held = held.slice(free - base)
+    parts.push(held.subarray(at - base, free - base))
+    // A copy, so that a few bytes don't keep the whole of a chunk.
+    held = free - base === held.length ? nothing : Uint8Array.prototype.slice.call(held, free - base)
     base = free
-    regions = regions.slice(done)
-    return out
+    if (done > 0) regions = regions.slice(done)
+    const [only = nothing] = parts
+    return parts.length === 1 ? only : Buffer.concat(parts)
+  }
+
+  /** The state after a chunk. `begin`: where in the whole that begins. */
+  function walk(chunk: Uint8Array, begin: number): number {
+    let current = state
+    let at = 0
+    /** Where the sieve found something, which the automaton has to pass. */
+    let looked = -1
+    while (at < chunk.length) {
+      if (at > looked && depth[current]! <= shallow && sieve !== undefined) {
+        // INVARIANT: no pattern begins before `at`, save within the last `depth` bytes; those places are sieved too.
+        looked = candidate(sieve, chunk, at - depth[current]! + stride - 1)
+        // One that begins earlier would have been seen at a place before this one.
+        const from = looked - stride + 1
+        if (from > at) {
+          current = 0
+          at = from
+        }
+      }
+      const unit = classes[chunk[at]!]!
+      let start = row[current]!
+      while (start < 0 && way[current] !== unit) {
+        current = fail[current]!
+        start = row[current]!
+      }
+      current = start < 0 ? to[current]! : rows[start + unit]!
+      at += 1
+      const matched = length[current]!
+      if (matched > 0) cover(begin + at - matched, begin + at, of[current]!)
+    }
+    return current
   }
 
   return {
-    push(text) {
+    push(chunk) {
+      if (isEmpty) return chunk
       const begin = base + held.length
-      held += text
-      let current = state
-      for (let at = 0; at < text.length; at++) {
-        const unit = classes[text.charCodeAt(at)]!
-        let start = row[current]!
-        while (start < 0 && way[current] !== unit) {
-          current = fail[current]!
-          start = row[current]!
-        }
-        current = start < 0 ? to[current]! : rows[start + unit]!
-        const matched = length[current]!
-        if (matched > 0) cover(begin + at + 1 - matched, begin + at + 1, of[current]!)
-      }
-      state = current
-      return give(begin + text.length - depth[current]!)
+      state = walk(chunk, begin)
+      held = held.length === 0 ? chunk : Buffer.concat([held, chunk])
+      return give(begin + chunk.length - depth[state]!)
     },
     end: () => give(base + held.length),
     hasFound: () => isFound,
