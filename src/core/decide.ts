@@ -33,6 +33,8 @@ export interface Facts {
   readonly argsDigest: string
   /** An approval whose binding is this very action, if there is one. */
   readonly approval?: Approval
+  /** Whether it is running already, so that limits have counted it. */
+  readonly isRunning?: boolean
 }
 
 export type RefusalCode =
@@ -359,6 +361,7 @@ function unmet(entries: readonly Entry[]): string {
 function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): Decision {
   let worst: Denied | undefined
   for (const { limit, key, whose } of limitsOf(action, facts)) {
+    if (facts.isRunning === true && costAtStart(limit) > 0) continue
     const sends = limit.measure === 'sent' ? (action.sends ?? 0) : 0
     const { ok, retryAt } = check(limit, facts.counter(key), sends + costAtStart(limit), now)
     trace({ what: `limit of ${limit.source} ${limit.measure} of ${whose}`, result: ok ? 'passed' : 'refused' })

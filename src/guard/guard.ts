@@ -126,6 +126,8 @@ export interface Guard {
   explain(action: Action, trace?: Trace): Decision
   /** The same for sessions that are not there: as if each had been started from the one before. */
   explainFor(started: readonly AsStarted[], action: Action, trace?: Trace): Decision
+  /** What would be decided now about an action that runs already: whether it may go on. Tells and counts nothing. */
+  stands(action: Action): Decision
   /** Whether a session may know that an operation exists. */
   visible(session: string, permission: Permission, effect: Effect): boolean
   /** A person puts other arguments into a question: the old one ends, and a new one is decided. */
@@ -569,6 +571,7 @@ export function createGuard(ports: GuardPorts): Guard {
     run,
     evaluate,
     explain: (action, trace) => decide(action, factsOf(action, digestOf(action.args)), clock(), trace),
+    stands: (action) => decideOrDeny(action, { ...factsOf(action, digestOf(action.args)), isRunning: true }),
     explainFor(started, action, trace) {
       const facts = { ...factsOf(action, digestOf(action.args)), chain: sessions.chainAs(started) }
       return decide(action, facts, clock(), trace)

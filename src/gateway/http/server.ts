@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isDeepStrictEqual } from 'node:util'
 import type { Action, Problem } from '../../core/action.ts'
 import type { AuditLog } from '../../core/audit.ts'
 import type { Decision } from '../../core/decide.ts'
@@ -48,7 +49,7 @@ import type { Handshake, Side } from './websocket.ts'
 
 /** What the HTTP gateway is made from. */
 export interface HttpGatewayPorts {
-  readonly guard: Pick<Guard, 'run' | 'visible' | 'explain'>
+  readonly guard: Pick<Guard, 'run' | 'visible' | 'explain' | 'stands'>
   readonly sessions: Pick<Sessions, 'get' | 'onEnd' | 'label'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
@@ -125,14 +126,6 @@ interface Live {
   readonly base: Place
 }
 
-interface DecidedNow {
-  readonly kind: Decision['kind'] | 'limited'
-  /** Which rules hold, of which policy: what the decision rests on, besides limits. */
-  readonly grounds: string
-  /** A limit of bytes that is reached. */
-  readonly full: string | undefined
-}
-
 /** A WebSocket that is to be opened. */
 interface Opening {
   readonly at: Live
@@ -142,7 +135,7 @@ interface Opening {
   /** Ends the watch over a client that has not been answered. */
   readonly unwatch: () => void
   /** What was decided before it was opened, and people were asked. */
-  readonly before: DecidedNow
+  readonly before: Decision
 }
 
 /** Memory for bodies that are read before they are passed on, of all requests together. */
@@ -354,7 +347,7 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         throw thrown
       })
     }
-    const before = handshake === undefined ? undefined : decidedNow(action)
+    const before = handshake === undefined ? undefined : guard.stands(action)
     const outcome = await guard.run(action, run, { most: holdOf(req) }, left.signal)
     if (isWebSocketNow(request)) return
     if (outcome.kind === 'refused') sayRefused(res, outcome.refusal, problems, taken.status, clock())
@@ -421,46 +414,20 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
     }
   }
 
-  /**
-   * Asks of each message why it may not pass, if it may not: what is in force by then decides. Its own call counts as one
-   * that was made and runs, so of limits only those of bytes stop it; but a limit that is full hides whether policy would
-   * ask, and then only what was seen before on the same grounds counts.
-   */
+  /** Asks of each message why it may not pass, if it may not: what is in force by then decides. */
   function standing({ at, operation, action, before }: Opening): () => Failure | undefined {
-    let known = before.kind === 'limited' ? undefined : before
     const refuse = (because: string): Failure => new Failure('forbidden', `${because}: open it anew`)
     return () => {
       const { resource, operations } = live.get(at.resource.alias) ?? {}
       if (resource?.base !== at.resource.base || operations?.get(operation.name)?.websocket === undefined)
         return refuse('the configuration of this resource changed')
-      const now = decidedNow(action)
-      if (now.full !== undefined) return new Failure('limited', `the ${now.full} is reached`)
-      if (now.kind === 'deny') return refuse('this is not allowed any more')
-      if (now.kind === 'limited')
-        return now.grounds === known?.grounds ? undefined : refuse('a limit is reached, and what policy says changed')
-      if (now.kind === 'ask' && before.kind !== 'ask') return refuse('by now a person has to agree to this')
-      known = now
-      return undefined
-    }
-  }
-
-  function decidedNow(action: Action): DecidedNow {
-    // With the same rules that hold, only lockdown still asks by what was read.
-    const grounds: unknown[] = [revision, action.effect === 'read' || sessions.label(action.session).trust]
-    let full: string | undefined
-    try {
-      const decision = guard.explain(action, ({ agent, what, result }) => {
-        if (!what.startsWith('limit of ')) grounds.push([agent, what, result])
-        else if (result === 'refused' && / (?:bytes|sent) of /.test(what)) full ??= what
-      })
-      const isLimited = decision.kind === 'deny' && decision.code === 'limited'
-      return {
-        kind: isLimited ? 'limited' : decision.kind,
-        grounds: JSON.stringify(grounds),
-        full: isLimited ? full : undefined,
-      }
-    } catch {
-      return { kind: 'deny', grounds: '', full: undefined } // What can't be decided.
+      const now = guard.stands(action)
+      if (now.kind === 'allow') return undefined
+      if (now.kind === 'deny')
+        return now.code === 'limited' ? new Failure('limited', now.because) : refuse('this is not allowed any more')
+      // What people agreed to when it was opened, they agreed to; another question nobody has answered.
+      const isTheSame = before.kind === 'ask' && isDeepStrictEqual([now.rules, now.ask], [before.rules, before.ask])
+      return isTheSame ? undefined : refuse('by now a person has to agree to this')
     }
   }
 
