@@ -133,7 +133,8 @@ export function createConnections(resource: PostgresResource, report: (failure: 
   }
 }
 
-const clientFor = ({ host, port, database, tls: wanted }: Address, user: string, password: string): pg.Client =>
+/** A client that is not connected yet. Where the address says so, it talks TLS alone, with a certificate that is checked. */
+export const clientFor = ({ host, port, database, tls: wanted }: Address, user: string, password: string): pg.Client =>
   new pg.Client({
     host,
     port,
@@ -160,7 +161,8 @@ interface Inside {
 const inside = (client: pg.Client): Inside => client as unknown as Inside
 const pidOf = (client: pg.Client): number => inside(client).processID
 
-function destroy(client: pg.Client): void {
+/** Ends a connection at once, whatever it is doing. */
+export function destroy(client: pg.Client): void {
   inside(client).connection.stream.destroy()
 }
 
