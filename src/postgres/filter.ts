@@ -11,6 +11,8 @@ export interface Compiled {
   readonly facts: readonly string[]
   /** Tables that it reads beside the one it is written for. */
   readonly relations: readonly { readonly schema: string; readonly table: string }[]
+  /** Schemas that it names anything of: tables, functions, types, operators. */
+  readonly schemas: readonly string[]
 }
 
 /**
@@ -28,7 +30,7 @@ export async function compileFilter(
     const column = bytes.subarray(0, Math.max(0, at)).toString().length + 1
     throw new Failure('invalid', `${message} (at character ${column} of \`${shorten(source)}\`)`)
   }
-  const found: Found = { columns: [], relations: [], parameters: [], withs: new Set() }
+  const found: Found = { columns: [], relations: [], parameters: [], withs: new Set(), schemas: new Set() }
   look(await expressionOf(source, fail), found)
   for (const at of found.parameters) fail(at, 'a parameter stands for nothing here; facts are written `session.<name>`')
 
@@ -54,7 +56,8 @@ export async function compileFilter(
     used.add(fact)
   }
   sql += bytes.subarray(done).toString()
-  return { sql, facts: [...used].sort(), relations: named }
+  const schemas = new Set([...found.schemas, ...named.map(({ schema }) => schema)])
+  return { sql, facts: [...used].sort(), relations: named, schemas: [...schemas].sort() }
 }
 
 // In a sub-select, so that it is found out once for a statement and not once for each row; the cast stands outside,
@@ -101,6 +104,7 @@ interface Found {
   readonly relations: { readonly schema: string | undefined; readonly table: string; readonly at: number }[]
   readonly parameters: number[]
   readonly withs: Set<string>
+  readonly schemas: Set<string>
 }
 
 /** Everything in a tree that needs a look, wherever it stands. Places are in bytes of the expression. */
@@ -117,6 +121,12 @@ function look(node: unknown, found: Found): void {
       found.relations.push({ schema: schemaname, table: relname, at })
     } else if (kind === 'ParamRef') found.parameters.push(at)
     else if (kind === 'CommonTableExpr') found.withs.add(String(inside['ctename']))
+    else if (kind === 'funcname' || kind === 'names' || kind === 'name') {
+      // Names with a schema before them, of functions, types and operators.
+      const parts = Array.isArray(value) ? (value as { String?: { sval?: string } }[]) : []
+      const schema = parts.length > 1 ? parts[0]?.String?.sval : undefined
+      if (schema !== undefined && schema !== 'pg_catalog') found.schemas.add(schema)
+    }
     look(value, found)
   }
 }

@@ -5,19 +5,21 @@ import { quoted } from './names.ts'
 
 /**
  * How a column stands in the list of its view. A column of any type can be masked; all masks but an expression give text.
- * A column without a value stays without one, whatever the mask.
+ * A column without a value stays without one, whatever the mask. `schemas` are those that an expression names anything of.
  */
 export async function maskedColumn(
   column: string,
   mask: Mask,
   facts: Readonly<Record<string, FactType>>,
   names: Pick<Names, 'internal'>,
-): Promise<string> {
+): Promise<{ readonly sql: string; readonly schemas: readonly string[] }> {
   const name = quoted(column)
-  if (mask === 'none') return name
-  if (typeof mask === 'string') return `${builtIn[mask](`${name}::text`, names.internal)} as ${name}`
+  if (mask === 'none') return { sql: name, schemas: [] }
+  if (typeof mask === 'string')
+    return { sql: `${builtIn[mask](`${name}::text`, names.internal)} as ${name}`, schemas: [] }
+  const { sql, schemas } = await compileFilter(mask.sql, facts, names)
   // On lines of its own: it may end in a comment.
-  return `(\n${(await compileFilter(mask.sql, facts, names)).sql}\n) as ${name}`
+  return { sql: `(\n${sql}\n) as ${name}`, schemas }
 }
 
 type BuiltIn = Extract<Mask, string>

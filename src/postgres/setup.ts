@@ -116,6 +116,8 @@ export async function planSetup(database: Database, settings: Settings): Promise
           gateway.password === undefined ? undefined : agentPassword(gateway.password, role.name),
         ),
       ]),
+    { title: 'The owner of the views may name what is in the schemas that they read', sql: schemaGrants(views, names) },
+    { title: 'The administrator may act as the owner of the views', sql: become(owner) },
     {
       title: 'Roles of agents that hold nothing any more are removed',
       sql: dropRoles(
@@ -123,7 +125,6 @@ export async function planSetup(database: Database, settings: Settings): Promise
         roles.map(({ name }) => name),
       ),
     },
-    { title: 'The administrator acts as the owner of the views', sql: become(owner) },
     { title: 'Schemas, which nobody else may use', sql: schemas(names, mark) },
     { title: 'Whose a connection is: written by the gateway, read by the views', sql: sessions(names, gateway.user) },
     { title: 'The key of hashes', sql: hashKey(names) },
@@ -158,6 +159,7 @@ export function planRemove(alias: string, { databaseName, gateway }: Pick<Settin
     steps: [
       { title: 'Names are resolved in the system catalogs alone', sql: pinned },
       { title: 'Nothing that is removed belongs to somebody else', sql: checks(plan) },
+      { title: 'The administrator may act as the owner of the views', sql: become(names.owner) },
       { title: 'Roles of agents, with all that they hold', sql: dropRoles(mark, [names.owner]) },
       { title: 'Views, schemas, their owner, and all that it holds', sql: dropRoles(mark, []) },
       { title: 'The role of the gateway, if nothing else needs it', sql: dropGateway(gateway.user, databaseName) },
@@ -198,7 +200,7 @@ const agentsOf = (roles: readonly ExpectedRole[]): readonly string[] =>
 
 interface View extends ExpectedView {
   readonly sql: string
-  /** Schemas of tables that its filter reads. */
+  /** Schemas of what it reads and calls. */
   readonly schemas: readonly string[]
 }
 
@@ -222,7 +224,7 @@ async function viewOf(table: Table, { facts }: Database, settings: Settings, nam
   const isWritable = insert.length + update.length > 0
   const sql =
     `create view ${quoted(names.policy)}.${quoted(name)} with (security_barrier = true) as\n` +
-    `select ${listed.join(', ')}\nfrom ${quoted(base.schema)}.${quoted(base.table)}` +
+    `select ${listed.map((column) => column.sql).join(', ')}\nfrom ${quoted(base.schema)}.${quoted(base.table)}` +
     (filter === undefined ? '' : `\nwhere (\n${filter.sql}\n)`) +
     (isWritable ? '\nwith cascaded check option' : '')
   const grants = [...settings.agents].flatMap(([agent, tables]) => {
@@ -238,7 +240,7 @@ async function viewOf(table: Table, { facts }: Database, settings: Settings, nam
     isWritable,
     grants: new Map(grants),
     sql,
-    schemas: filter?.relations.map(({ schema }) => schema) ?? [],
+    schemas: [base.schema, ...(filter?.schemas ?? []), ...listed.flatMap((column) => column.schemas)],
   }
 }
 
@@ -422,7 +424,9 @@ const join = (role: string): string =>
 const become = (owner: string): string =>
   block(`
 begin
+  if exists (select from pg_roles where rolname = ${literal(owner)}) then
     ${join(literal(owner))}
+  end if;
 end`)
 
 const unbecome = (owner: string): string =>
@@ -642,6 +646,20 @@ function agentGrants(views: readonly View[], roles: readonly ExpectedRole[], { p
   return [...usage, ...rights].join('\n')
 }
 
+/** Before views are made: whoever makes one has to be able to name what is in it. */
+const schemaGrants = (views: readonly View[], { owner }: Names): string =>
+  block(`
+declare
+  needed text;
+begin
+  for needed in select nspname from pg_namespace
+    where nspname = any (${list([...new Set(views.flatMap((view) => view.schemas))])})
+      and not has_schema_privilege(${literal(owner)}, oid, 'usage')
+  loop
+    execute format('grant usage on schema %I to %I', needed, ${literal(owner)});
+  end loop;
+end`)
+
 /** Relations and columns outside of our own schemas that the views read. */
 export const readByViews = (policy: string): string => `
   select distinct d.refobjid as relation, d.refobjsubid as attribute from pg_catalog.pg_depend d
@@ -653,7 +671,6 @@ export const readByViews = (policy: string): string => `
     and d.refobjid <> v.oid`
 
 function ownerGrants(views: readonly View[], { owner, policy, internal, catalog }: Names): string {
-  const used = [...new Set(views.flatMap(({ table, schemas: others }) => [table.base.schema, ...others]))]
   const rights = views.map(({ table: { base, insert, update, delete: canDelete }, columns }) => {
     const given = [
       ...(columns.length > 0 ? [`select (${columnList(columns)})`] : []),
@@ -675,11 +692,6 @@ begin
           where a.attrelid = c.oid and grantee = ${literal(quoted(owner))}::text::regrole))
   loop
     execute format('revoke all on %s from %I', held.name, ${literal(owner)});
-  end loop;
-  for held in select nspname as name from pg_namespace where nspname = any (${list(used)})
-    and not has_schema_privilege(${literal(owner)}, oid, 'usage')
-  loop
-    execute format('grant usage on schema %I to %I', held.name, ${literal(owner)});
   end loop;
 end`)}
 ${rights.join('\n')}

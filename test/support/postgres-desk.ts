@@ -1,7 +1,7 @@
 // A help desk with two customers in a real database, set up for agents: what tests of the database's own protection share.
 import pg from 'pg'
 import { applySetup } from '../../src/postgres/apply.ts'
-import type { Database, Table, Verb } from '../../src/postgres/description.ts'
+import type { Database, Mask, Table, Verb } from '../../src/postgres/description.ts'
 import { verbs } from '../../src/postgres/description.ts'
 import { agentPassword } from '../../src/postgres/password.ts'
 import { planSetup } from '../../src/postgres/setup.ts'
@@ -64,7 +64,7 @@ export function deskDatabase(alias: string): Database {
         where: { source: 'ticket_id in (select id from public.tickets where customer_id = session.customer_id)' },
       }),
       describeTable('customers', {
-        select: new Map([
+        select: new Map<string, Mask>([
           ['id', 'none'],
           ['name', { sql: 'upper(name)' }],
           ['email', 'email'],
