@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { AuditEvent } from '../core/audit.ts'
+import type { AuditEvent, NewEvent } from '../core/audit.ts'
 import { canonicalize } from '../core/canonical.ts'
 import { openAuditLog } from '../stores/audit/log.ts'
 import { auditCommand } from './audit.ts'
@@ -21,7 +21,7 @@ beforeAll(async () => {
     clock: () => at,
   })
   name = log.name
-  const events = [
+  const events: NewEvent[] = [
     {
       type: 'decision',
       at,

@@ -1,3 +1,4 @@
+import type { EventType } from './event.ts'
 import type { Json, JsonObject } from './json.ts'
 
 /**
@@ -6,8 +7,7 @@ import type { Json, JsonObject } from './json.ts'
  * The named fields are those that the log can be searched by; any others may stand beside them. `id` is the log's.
  */
 export interface NewEvent {
-  /** Dotted lower-case words, from the general to the special: `action.decided`. */
-  readonly type: string
+  readonly type: EventType
   /** When it happened, epoch milliseconds. */
   readonly at: number
   readonly session?: string | undefined

@@ -11,6 +11,7 @@ import type {
 } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
 import type { Facts } from '../core/decide.ts'
+import type { EventType } from '../core/event.ts'
 import { Failure } from '../core/failure.ts'
 import { callerName } from '../core/identity.ts'
 import type { Person } from '../core/identity.ts'
@@ -114,7 +115,7 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
   }
 
   /** The record first, then everybody who waits. */
-  async function changed(approval: Approval, type: string, more: JsonObject = {}): Promise<Approval> {
+  async function changed(approval: Approval, type: EventType, more: JsonObject = {}): Promise<Approval> {
     await audit
       .append({
         type,
@@ -136,7 +137,7 @@ export function createApprovals(store: ApprovalStore, audit: Pick<AuditLog, 'app
   }
 
   /** As `changed`; what could not be recorded lets nothing happen. */
-  async function recorded(approval: Approval, type: string, more: JsonObject): Promise<Approval> {
+  async function recorded(approval: Approval, type: EventType, more: JsonObject): Promise<Approval> {
     try {
       return await changed(approval, type, more)
     } catch (thrown) {

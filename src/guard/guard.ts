@@ -4,6 +4,7 @@ import type { Approval, Ask } from '../core/approval.ts'
 import type { AuditLog } from '../core/audit.ts'
 import { costAtStart, decide, isObserved, limitReached, limitsOf, notThere, partsOf, visible } from '../core/decide.ts'
 import type { Decision, Denied, Facts, Link, RefusalCode, Trace } from '../core/decide.ts'
+import type { EventType } from '../core/event.ts'
 import { Failure } from '../core/failure.ts'
 import type { Json, JsonObject } from '../core/json.ts'
 import { check } from '../core/limit.ts'
@@ -311,7 +312,7 @@ export function createGuard(ports: GuardPorts): Guard {
   ): Promise<Outcome<T>> {
     const cut = flight.signal
     const startedAt = clock()
-    const outcome = (type: string, more: JsonObject): Promise<void> =>
+    const outcome = (type: EventType, more: JsonObject): Promise<void> =>
       audit.append(
         {
           type,
@@ -473,7 +474,7 @@ export function createGuard(ports: GuardPorts): Guard {
     facts: Facts,
     decision: Decision,
     approval?: Approval,
-    more: JsonObject & { readonly type: string } = { type: 'decision' },
+    more: JsonObject & { readonly type: EventType } = { type: 'decision' },
   ) {
     const kept = redact(action.args, bounds)
     const approvalId = approval?.id ?? (decision.kind === 'allow' ? decision.approval : undefined)

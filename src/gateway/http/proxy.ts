@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
 import type { AuditLog } from '../../core/audit.ts'
+import type { EventType } from '../../core/event.ts'
 import { Failure } from '../../core/failure.ts'
 import type { JsonObject } from '../../core/json.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
@@ -321,7 +322,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     say(res, 403, notThere)
   }
 
-  const note = (type: string, session: SessionId, more: JsonObject): Promise<void> =>
+  const note = (type: EventType, session: SessionId, more: JsonObject): Promise<void> =>
     audit.append({ type, at: clock(), session, agent: sessions.get(session)?.agent, ...more }).done
 
   /** Opens a connection: from here on it is spoken to as its host would. */

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Action } from '../../core/action.ts'
 import type { AuditLog } from '../../core/audit.ts'
+import type { EventType } from '../../core/event.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Approvals } from '../../guard/approvals.ts'
@@ -584,7 +585,7 @@ export function createMethods(ports: MethodPorts): Methods {
     return answer
   }
 
-  function tell(type: string, more: JsonObject): void {
+  function tell(type: EventType, more: JsonObject): void {
     audit.append({ type, at: clock(), ...more }, 'written').done.catch(() => {})
   }
 

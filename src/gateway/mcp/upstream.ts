@@ -1,4 +1,5 @@
 import type { AuditLog } from '../../core/audit.ts'
+import type { EventType } from '../../core/event.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Clock } from '../../guard/clock.ts'
@@ -97,7 +98,7 @@ export function createUpstream(resource: McpResource, ports: UpstreamPorts): Ups
     setTimeout(resolve, firstWait).unref()
   })
 
-  const tell = (type: string, more: JsonObject = {}): void => {
+  const tell = (type: EventType, more: JsonObject = {}): void => {
     audit.append({ type, at: clock(), resource: resource.alias, ...more }, 'written').done.catch(() => {})
   }
 

@@ -11,7 +11,7 @@ await Promise.all(
   Array.from({ length: 64 }, async (_, loop) => {
     for (let number = 0; ; number += 1) {
       const wait = loop % 4 === 0 ? 'written' : 'durable'
-      const { id, done } = log.append({ type: 'action.decided', at: Date.now(), loop, number }, wait)
+      const { id, done } = log.append({ type: 'action.failed', at: Date.now(), loop, number }, wait)
       await done
       fs.writeSync(1, `${wait} ${id}\n`)
     }

@@ -25,7 +25,7 @@ test.skipIf(!isMounted)(
     const [dir, keyFile] = [path.join(disk, 'audit'), path.join(root, 'audit.key')]
     const log = await openAuditLog({ dir, keyFile, retryMs: 5, segmentBytes: 100_000 })
     const append = (number: number): Promise<string | undefined> => {
-      const { id, done } = log.append({ type: 'action.decided', at: Date.now(), number, fill: 'x'.repeat(2000) })
+      const { id, done } = log.append({ type: 'action.failed', at: Date.now(), number, fill: 'x'.repeat(2000) })
       return done.then(
         () => id,
         (thrown: unknown) =>
@@ -48,7 +48,7 @@ test.skipIf(!isMounted)(
       }
       expect(log.health()).toMatchObject({ state: 'failing', reason: expect.stringContaining('the disk is full') })
       for (const id of acknowledged) expect(await log.get(id)).toMatchObject({ id })
-      expect((await log.search({ type: 'action.decided' })).events[0]?.id).toBe(acknowledged.at(-1))
+      expect((await log.search({ type: 'action.failed' })).events[0]?.id).toBe(acknowledged.at(-1))
       fs.rmSync(ballast)
       while (log.health().state !== 'ok') await new Promise((resolve) => setTimeout(resolve, 2))
       acknowledged.push((await append(round)) as string)

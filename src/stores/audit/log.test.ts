@@ -32,7 +32,7 @@ async function openLog(options: Partial<AuditOptions> = {}): Promise<AuditLog> {
   open.push(log)
   return log
 }
-const event = (more: Partial<NewEvent> = {}): NewEvent => ({ type: 'action.decided', at: noon, ...more })
+const event = (more: Partial<NewEvent> = {}): NewEvent => ({ type: 'action.failed', at: noon, ...more })
 const verify = (folder = dir()): Promise<Report> =>
   verifyLog({ dir: folder, key: readPublicKey(publicKeyFile(keyFile())) })
 const codeOf = (promise: Promise<unknown>): Promise<unknown> =>
@@ -55,10 +55,10 @@ describe('appending', () => {
     expect(id).toBe(`evt_${log.name}_1`)
     await done
     expect(fs.readFileSync(path.join(dir(), 'segments', segmentFiles()[0] as string), 'utf8').split('\n')[1]).toBe(
-      `{"args":{"a":[true],"b":1},"at":${noon},"id":"${id}","session":"ses_1","type":"action.decided"}`,
+      `{"args":{"a":[true],"b":1},"at":${noon},"id":"${id}","session":"ses_1","type":"action.failed"}`,
     )
     expect(await log.get(id)).toEqual({
-      type: 'action.decided',
+      type: 'action.failed',
       at: noon,
       id,
       session: 'ses_1',
@@ -79,7 +79,7 @@ describe('appending', () => {
     '%j is a mistake of the program',
     async (wrong) => {
       const log = await openLog()
-      expect(() => log.append(event(wrong))).toThrow('event')
+      expect(() => log.append(event(wrong as Partial<NewEvent>))).toThrow('event')
       await log.append(event()).done
       expect((await verify()).ok).toBe(true)
     },
@@ -172,7 +172,7 @@ describe('promise 7: large and hostile events are capped, and say so', () => {
     const kept = await log.get(id)
     expect(kept).toMatchObject({
       session: 'ses_1',
-      type: 'action.decided',
+      type: 'action.failed',
       capped: {
         changed: 2,
         changes: [
@@ -383,7 +383,7 @@ describe('opening again', () => {
     const again = await openLog()
     expect(linesOnDisk().map(({ type }) => type)).toEqual([
       'audit.started',
-      'action.decided',
+      'action.failed',
       'audit.stopped',
       'audit.started',
     ])
@@ -453,7 +453,7 @@ describe('opening again', () => {
       message: expect.stringContaining('audit verify'),
     })
     if (words !== 'no segments')
-      expect((await again.search({ type: 'action.decided' })).events.length).toBeGreaterThan(3)
+      expect((await again.search({ type: 'action.failed' })).events.length).toBeGreaterThan(3)
     expect(linesOnDisk().length).toBeLessThanOrEqual(before.length)
     await again.close()
   })
@@ -572,7 +572,7 @@ describe('reading', () => {
       Array.from(
         { length: 120 },
         (_, number) =>
-        log.append({ type: number % 2 === 0 ? 'action.decided' : 'action.done', at: noon + number, session: `ses_${number % 3}`, agent: `agent_${number % 5}`, permission: 'a.b:c', decision: number % 4 === 0 ? 'deny' : 'allow', approval: number === 7 ? 'appr_1' : undefined, of: number === 9 ? 'evt_x_1' : undefined, note: `Number ${number}.` }).done, // prettier-ignore
+        log.append({ type: number % 2 === 0 ? 'action.failed' : 'action.done', at: noon + number, session: `ses_${number % 3}`, agent: `agent_${number % 5}`, permission: 'a.b:c', decision: number % 4 === 0 ? 'deny' : 'allow', approval: number === 7 ? 'appr_1' : undefined, of: number === 9 ? 'evt_x_1' : undefined, note: `Number ${number}.` }).done, // prettier-ignore
       ),
     )
     return log

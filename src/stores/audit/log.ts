@@ -232,7 +232,7 @@ async function createLog(
     const newest = old.at(-1)
     if (newest === undefined) return
     const next = segments[old.length]?.first ?? writer.segment
-    const event = {
+    const event: NewEvent = {
       type: 'audit.retention',
       at: clock(),
       days: retentionDays,

@@ -18,7 +18,7 @@ const at = 1_763_700_000_000
 async function record(dir: string, keyFile: string, from: number, to: number): Promise<string> {
   const log = await openAuditLog({ dir, keyFile, clock: () => at, segmentBytes: 2000 })
   for (let number = from; number < to; number += 1)
-    await log.append({ type: 'action.decided', at: at + number, agent: 'reader', decision: 'allow', number }).done
+    await log.append({ type: 'action.failed', at: at + number, agent: 'reader', decision: 'allow', number }).done
   await log.close()
   return log.checkpoint()
 }
