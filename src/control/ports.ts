@@ -15,7 +15,17 @@ import type { Policies } from '../guard/policies.ts'
 import type { Sessions } from '../guard/sessions.ts'
 import type { Vault } from '../guard/vault.ts'
 import type { Tokens } from '../guard/tokens.ts'
-import type { Reloaded, ResourceStatus, Status } from './wire.ts'
+import type {
+  AppliedDatabase,
+  DatabaseView,
+  PlannedDatabase,
+  Reloaded,
+  RemovedDatabase,
+  ResourceStatus,
+  Status,
+  SuggestedTables,
+  VerifiedDatabase,
+} from './wire.ts'
 
 /** What the gateways know of an operation, for those who look at it from the people's side. */
 export interface Operation {
@@ -35,6 +45,27 @@ export interface Operations {
   accept(resource: string, kind: PinKind, name: string, digest: string, by: string): Promise<void>
 }
 
+/** An administrator's address of a database: for one call, and kept nowhere. */
+export interface Administrator {
+  readonly url: string
+  /** Takes another host or port than that of the resource. */
+  readonly anyway?: boolean
+}
+
+/** What the people's side asks of databases. Each call is bounded in time, and each that looks or changes is an event. */
+export interface Databases {
+  list(): readonly DatabaseView[]
+  /** @param verifiersFor - Who is given verifiers of passwords; without, the script asks for the passwords. */
+  plan(name: string, verifiersFor?: string): Promise<PlannedDatabase>
+  /** Fails with `conflict` where a step is refused, or the database is another one: nothing is changed then. */
+  apply(name: string, administrator: Administrator, by: string): Promise<AppliedDatabase>
+  /** Without an administrator: by the gateway's own login, as far as that can see. */
+  verify(name: string, administrator: Administrator | undefined, by: string): Promise<VerifiedDatabase>
+  remove(name: string, administrator: Administrator, by: string): Promise<RemovedDatabase>
+  /** Without an administrator: by the gateway's own login. */
+  suggest(name: string, tables: readonly string[], administrator?: Administrator): Promise<SuggestedTables>
+}
+
 /** Everything that the people's side works on. */
 export interface ControlPorts {
   readonly sessions: Sessions
@@ -49,6 +80,7 @@ export interface ControlPorts {
   readonly pins: PinStore
   readonly audit: AuditLog
   readonly operations: Operations
+  readonly databases?: Databases
   readonly clock: Clock
   /** When this process began: what it keeps in memory was counted since. */
   readonly startedAt: number

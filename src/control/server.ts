@@ -3,6 +3,7 @@ import { Failure } from '../core/failure.ts'
 import type { Caller } from '../core/identity.ts'
 import { approvalRoutes } from './approvals.ts'
 import { auditRoutes } from './audit.ts'
+import { databaseRoutes } from './databases.ts'
 import { keyRoutes } from './keys.ts'
 import { pinRoutes } from './pins.ts'
 import { policyRoutes } from './policies.ts'
@@ -33,6 +34,7 @@ export function createControl(ports: ControlPorts, { hosts, report, turnedAway }
     ...approvalRoutes(ports),
     ...keyRoutes(ports),
     ...secretRoutes(ports),
+    ...databaseRoutes(ports),
     ...policyRoutes(ports),
     ...stopRoutes(ports),
     ...pinRoutes(ports),

@@ -207,6 +207,75 @@ export interface Rekeyed {
   readonly locked: readonly string[]
 }
 
+/** A database behind the gateway. */
+export interface DatabaseView {
+  readonly name: string
+  readonly tables: readonly string[]
+  readonly agents: readonly string[]
+  /** Absent where that is not known now: `problem` says why. */
+  readonly at?: { readonly host: string; readonly port: number; readonly database: string; readonly role: string }
+  readonly problem?: string
+}
+
+export interface PlannedDatabase {
+  readonly name: string
+  readonly database: string
+  readonly steps: readonly { readonly title: string; readonly sql: string }[]
+  /** All of it for `psql`. */
+  readonly script: string
+}
+
+/** With an administrator's address, which is used for this one call and kept nowhere. */
+export interface AsAdministrator {
+  readonly admin: string
+  /** Takes another host or port than that of the resource. */
+  readonly anyway?: boolean
+}
+
+/** Something about a database that a person should know. An `error`: what was promised does not hold. */
+export interface DatabaseFinding {
+  readonly severity: 'error' | 'warning' | 'note'
+  readonly about: 'setup' | 'around'
+  readonly where: string
+  readonly what: string
+  readonly advice: string
+}
+
+export interface AppliedDatabase {
+  readonly name: string
+  readonly database: string
+  /** Whether anything was not as planned before. Passwords are set each time. */
+  readonly changed: boolean
+  readonly steps: number
+  /** What the server said meanwhile. */
+  readonly notices: readonly string[]
+  readonly findings: readonly DatabaseFinding[]
+}
+
+export interface VerifiedDatabase {
+  readonly name: string
+  readonly database: string
+  readonly findings: readonly DatabaseFinding[]
+  readonly unseen: readonly string[]
+}
+
+export interface RemovedDatabase {
+  readonly name: string
+  readonly database: string
+  readonly notices: readonly string[]
+}
+
+export interface SuggestTables extends Partial<AsAdministrator> {
+  readonly tables: readonly string[]
+}
+
+export interface SuggestedTables {
+  readonly name: string
+  /** A piece of `sallyport.yaml`. */
+  readonly yaml: string
+  readonly tables: readonly string[]
+}
+
 export interface PinView {
   readonly resource: string
   readonly kind: PinKind

@@ -57,6 +57,15 @@ export const eventFields = {
   'secret.refused': ['secret', 'resource', 'host', 'because'],
   'lease.end': ['resource', 'session', 'revoked', 'because'],
 
+  'database.apply': ['resource', 'by'],
+  'database.applied': ['of', 'resource', 'changed', 'steps', 'errors', 'warnings', 'notes', 'by'],
+  'database.verify': ['resource', 'by'],
+  'database.verified': ['of', 'resource', 'errors', 'warnings', 'notes', 'by'],
+  'database.remove': ['resource', 'by'],
+  'database.removed': ['of', 'resource', 'by'],
+  'database.failed': ['of', 'resource', 'code', 'because', 'by'],
+  'database.verifiers': ['resource', 'by'],
+
   'audit.started': ['format', 'log', 'key', 'adopted', 'dropped_bytes'],
   'audit.stopped': [],
   'audit.resumed': ['because', 'since', 'refused', 'unacknowledged'],
