@@ -33,7 +33,7 @@ describe('facts take the place of their names', () => {
 
   test('and nothing else does: not in strings, not in comments, not in names', async () => {
     const source = `a = 'session.region' /* session.region */ and "session.region" = b and x.session = session`
-    expect(await compile(source)).toEqual({ sql: source, facts: [], relations: [] })
+    expect(await compile(source)).toEqual({ sql: source, facts: [], relations: [], schemas: [] })
   })
 
   test('wherever in the text they stand, whatever is around them', async () => {
@@ -45,7 +45,7 @@ describe('facts take the place of their names', () => {
         const { sql } = await compile(source)
         const call = { 'session.region': ['region', 'text'], 'session.customer_id': ['customer_id', 'bigint'] }
         const wanted = parts.map(([left, right]) => {
-          const [fact, type] = call[right as keyof typeof call]
+          const [fact, type] = call[right]
           return `${left} = ((select "i".scope('${fact}'))::${type})`
         })
         expect(sql).toBe(wanted.join(' and '))

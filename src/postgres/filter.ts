@@ -85,7 +85,11 @@ async function expressionOf(source: string, fail: (at: number, message: string) 
   await loadModule()
   const { stmts = [] } = await parse(`${before}${source}\n)`).catch((thrown: unknown) => {
     if (!hasSqlDetails(thrown)) throw new Failure('invalid', 'an expression can not be read', { cause: thrown })
-    const at = Buffer.byteLength([...`${before}${source}`].slice(0, thrown.sqlDetails?.cursorPosition ?? 0).join(''))
+    const at = Buffer.byteLength(
+      Array.from(before + source)
+        .slice(0, thrown.sqlDetails?.cursorPosition ?? 0)
+        .join(''),
+    )
     return fail(at - before.length, `expected an expression of SQL: ${thrown.message}`)
   })
   const select = (stmts[0]?.stmt as { SelectStmt?: Readonly<Record<string, unknown>> } | undefined)?.SelectStmt

@@ -550,23 +550,24 @@ async function surroundings(look: Look, { databaseName, expected, names }: Plan,
       revoke(`execute on function ${name}`),
     )
 
-  const extensions = await look<{ name: string; functions: number }>(
-    `select e.extname as name, count(*)::int as functions from pg_extension e
+  const extensions = await look<{ name: string }>(
+    `select distinct e.extname as name from pg_extension e
     join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
     join pg_proc p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
     join pg_namespace n on n.oid = p.pronamespace
     where e.extname = any ($1::text[])
       and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
-      and (n.nspname = 'pg_catalog' or exists (select from aclexplode(n.nspacl) where grantee = 0 and privilege_type = 'USAGE'))
-    group by 1 order by 1`,
+      and (n.nspname = 'pg_catalog'
+        or exists (select from aclexplode(n.nspacl) where grantee = 0 and privilege_type = 'USAGE'))
+    order by 1`,
     reaching,
   )
-  for (const { name, functions: count } of extensions)
+  for (const { name } of extensions)
     say(
       'warning',
       'around',
       `extension ${name}`,
-      `every role can call ${count} of its functions, which reach other machines, files or programs`,
+      'every role can call its functions, which reach other machines, files or programs',
       'move it to a schema that PUBLIC may not use, or revoke execute on its functions from public',
     )
 
