@@ -1,7 +1,7 @@
 // What an HTTP request costs through the gateway, with every decision durable before the act, beside the same request
 // made directly: same client, same API, same run, taking turns. By base URL; through the proxy as plain HTTP; with TLS that
 // the proxy opens (beside TLS straight to the API), and with TLS that it passes on. A JSON POST of 2 KB, a stream of 200
-// events, a download of 10 MB. Connections are kept. `node bench/http-proxy.ts [--rounds 5] [--ms 1500]`
+// events, a download of 10 MB. Connections are kept. `node bench/http-proxy.ts [--rounds 5] [--ms 1500] [--only download]`
 import fs from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
@@ -212,7 +212,11 @@ async function measureAll(): Promise<void> {
     const syncs: number[] = []
     const before = await usage('collected')
     let peak = 0
-    for (const kind of Object.keys(kinds) as (keyof typeof kinds)[])
+    const only = process.argv[process.argv.indexOf('--only') + 1] ?? ''
+    const wanted = (Object.keys(kinds) as (keyof typeof kinds)[]).filter(
+      (kind) => !process.argv.includes('--only') || kind.includes(only),
+    )
+    for (const kind of wanted)
       for (const [inFlight, { style, ...ways }] of [1, 32].flatMap((each) =>
         styles.map((one) => [each, one] as const),
       )) {

@@ -14,8 +14,8 @@ const prose = 'The quick brown fox jumps over the lazy dog; order 4711 of custom
 const blob = randomBytes(750_000).toString('base64')
 const hex = randomBytes(500_000).toString('hex')
 const worst = values
-  .map(({ value }) => value.slice(0, -1))
-  .join(' ')
+  .map(({ value }) => `${value.slice(0, -1)} `)
+  .join('')
   .repeat(1_500)
 const texts = { prose: prose.repeat(10_000), base64: blob, hex, 'nearly secrets': worst }
 
