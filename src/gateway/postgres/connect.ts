@@ -1,4 +1,5 @@
 import net from 'node:net'
+import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import pg from 'pg'
 import { Failure } from '../../core/failure.ts'
@@ -14,6 +15,13 @@ export interface Backend {
   readonly pid: number
   /** Aborted when the connection is over, for whatever reason. */
   readonly ended: AbortSignal
+  /** What the server says of itself and of how it reads text: `server_version`, `TimeZone`. */
+  readonly parameters: ReadonlyMap<string, string>
+  /**
+   * Hands over the connection itself, with nothing under way on it: from then on `client` is not to be used, and
+   * whoever has it watches `requiredSettings`.
+   */
+  take(): Duplex
   /** Stops what it is doing, and nothing else of it. */
   cancel(): Promise<void>
   /** Ends it. Never fails. */
@@ -87,7 +95,15 @@ export function createConnections(resource: PostgresResource, report: (failure: 
       await close()
       throw thrown
     }
-    return { client, pid, ended: over.signal, cancel: () => cancel(address, client), close }
+    return {
+      client,
+      pid,
+      ended: over.signal,
+      parameters: settings.seen,
+      take: () => inside(client).connection.stream.removeAllListeners('data'),
+      cancel: () => cancel(address, client),
+      close,
+    }
   }
 
   return {
@@ -167,7 +183,7 @@ export function destroy(client: pg.Client): void {
 }
 
 /** How the server reads text, and who it thinks we are: all that a decision is made from rests on these. */
-const needed: Readonly<Record<string, string>> = {
+export const requiredSettings: Readonly<Record<string, string>> = {
   standard_conforming_strings: 'on',
   client_encoding: 'UTF8',
   is_superuser: 'off',
@@ -176,21 +192,21 @@ const needed: Readonly<Record<string, string>> = {
 function watchSettings(
   client: pg.Client,
   onWrong: (because: string) => void,
-): { readonly wrong: () => string | undefined } {
+): { readonly wrong: () => string | undefined; readonly seen: ReadonlyMap<string, string> } {
   const seen = new Map<string, string>()
   let isReady = false
   const wrong = (): string | undefined => {
     isReady = true
-    for (const [name, value] of Object.entries(needed))
+    for (const [name, value] of Object.entries(requiredSettings))
       if (seen.get(name) !== value) return `its setting \`${name}\` is not \`${value}\``
     return undefined
   }
   inside(client).connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
     seen.set(name, value)
-    const expected = Object.hasOwn(needed, name) ? needed[name] : undefined
+    const expected = Object.hasOwn(requiredSettings, name) ? requiredSettings[name] : undefined
     if (isReady && expected !== undefined && value !== expected) onWrong(`its setting \`${name}\` was changed`)
   })
-  return { wrong }
+  return { wrong, seen }
 }
 
 /** Tells the database whose a connection is, over a connection that no agent has. */
