@@ -41,7 +41,7 @@ export type Values<O extends Options> = {
 export interface CommandSpec<O extends Options> {
   readonly name: string
   readonly summary: string
-  /** Names of what stands without `--`: `<agent>`, `[resource]`. */
+  /** Names of what stands without `--`: `<agent>`, `[resource]`; last, any number of them: `[table…]`. */
   readonly takes?: readonly string[]
   readonly options: O
   /** What else is to be known, in lines. */
@@ -98,7 +98,7 @@ function parse<O extends Options>(
   const words = parsed.positionals
   const least = takes.filter((each) => each.startsWith('<')).length
   if (words.length < least) throw new UsageError(`expected ${takes.slice(words.length, least).join(' ')}`)
-  if (words.length > takes.length)
+  if (words.length > takes.length && takes.at(-1)?.endsWith('…]') !== true)
     throw new UsageError(
       takes.length === 0
         ? `\`sallyport ${name}\` takes no words after it, only options`

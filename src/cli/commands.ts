@@ -10,6 +10,7 @@ import {
 } from './approvals.ts'
 import { caCommand } from './ca.ts'
 import { completion } from './completion.ts'
+import { dbApply, dbPlan, dbRemove, dbSuggest, dbVerify } from './db.ts'
 import { explainCommand } from './explain.ts'
 import type { Io } from './io.ts'
 import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
@@ -93,6 +94,11 @@ export const commands: readonly Command[] = [
   toolsList,
   toolsShow,
   toolsAccept,
+  dbPlan,
+  dbApply,
+  dbVerify,
+  dbRemove,
+  dbSuggest,
   audit,
   mcpCommand,
   caCommand,
@@ -103,19 +109,20 @@ export const commands: readonly Command[] = [
 export const groups: ReadonlyMap<string, string> = new Map([
   ['init', 'Setting up'],
   ['check', 'Setting up'],
+  ['completion', 'Setting up'],
   ['start', 'Running'],
   ['status', 'Running'],
   ['reload', 'Running'],
   ['sessions', 'Agents'],
   ['keys', 'Agents'],
-  ['secrets', 'Secrets'],
   ['kill', 'Agents'],
   ['revive', 'Agents'],
+  ['secrets', 'Secrets'],
   ['approvals', 'Questions to people'],
   ['explain', 'Policy'],
   ['tools', 'Policy'],
+  ['db', 'Databases'],
   ['audit', 'Audit log'],
   ['mcp', 'For agents'],
   ['ca', 'For agents'],
-  ['completion', 'Setting up'],
 ])

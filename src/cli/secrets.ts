@@ -1,13 +1,20 @@
 import type { Rekeyed, RotateSecret, SecretView, SetSecret } from '../control/wire.ts'
-import { Failure } from '../core/failure.ts'
 import { openClient } from './client.ts'
 import { command, jsonOption, optionValue, UsageError } from './command.ts'
 import { paint } from './io.ts'
-import type { Io } from './io.ts'
 import { clientOptions } from './place.ts'
 import { columnsOf, jsonText, moment, readDuration, safe } from './text.ts'
+import { readValue } from './value.ts'
 
 const shortOption = { type: 'boolean', says: 'Takes a value of 4 to 7 characters, which is easily guessed.' } as const
+/** What is read from standard input. */
+const value = {
+  prompt: 'value (not shown), then Enter:',
+  missing: 'standard input holds no value',
+  left: 'nothing was stored',
+  what: 'a secret',
+  mostBytes: 65_536,
+}
 const fromStdin = [
   'The value is read from standard input, and never from an argument: those are seen by others and kept in histories.',
   'One line end at its end is left out. At a terminal it is asked for, and not shown.',
@@ -33,7 +40,7 @@ export const secretsSet = command({
     const client = openClient(values, io)
     const wanted: SetSecret = {
       name,
-      value: await readValue(io),
+      value: await readValue(io, value),
       hosts: host,
       ...(resource === undefined ? {} : { resource }),
       ...(short === true ? { short } : {}),
@@ -89,7 +96,7 @@ export const secretsRotate = command({
     const seconds = overlap === '0' ? 0 : optionValue('overlap', () => readDuration(overlap)) / 1000
     const client = openClient(values, io)
     const wanted: RotateSecret = {
-      value: await readValue(io),
+      value: await readValue(io, value),
       overlap: seconds,
       ...(short === true ? { short } : {}),
     }
@@ -141,52 +148,4 @@ function versionsOf({ versions }: SecretView): string {
   const [newest, ...before] = versions
   const until = before.map(({ number, endsAt }) => `${number} until ${endsAt === undefined ? '?' : moment(endsAt)}`)
   return `${newest?.number ?? '?'}${until.length === 0 ? '' : ` (${until.join(', ')})`}`
-}
-
-/** More bytes than a secret may have are not read. */
-const mostBytes = 65_536 + 2
-
-/** The value from standard input, without one line end. */
-async function readValue(io: Pick<Io, 'stdin' | 'err'>): Promise<string> {
-  if (io.stdin.isTTY === true && io.stdin.setRawMode !== undefined) return readHidden(io)
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of io.stdin as AsyncIterable<Buffer | string>) {
-    const part = Buffer.from(chunk)
-    bytes += part.length
-    if (bytes > mostBytes) throw new Failure('too_large', 'a secret has at most 65536 bytes')
-    chunks.push(part)
-  }
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks))
-  } catch {
-    throw new Failure('invalid', 'a secret is text in UTF-8: encode other bytes first, in base64 for example')
-  }
-  return filled(text.replace(/\r?\n$/, ''))
-}
-
-/** A line that is typed at a terminal and shown nowhere. */
-async function readHidden({ stdin, err }: Pick<Io, 'stdin' | 'err'>): Promise<string> {
-  err('value (not shown), then Enter:')
-  stdin.setRawMode?.(true)
-  try {
-    let text = ''
-    for await (const chunk of stdin as AsyncIterable<Buffer | string>)
-      for (const character of Buffer.from(chunk).toString('utf8')) {
-        if (character === '\r' || character === '\n' || character === '\x04') return filled(text)
-        if (character === '\x03') throw new Failure('cancelled', 'nothing was stored')
-        if (character === '\x7f' || character === '\b') text = text.replace(/[^]$/u, '')
-        else text += character
-        if (text.length > mostBytes) throw new Failure('too_large', 'a secret has at most 65536 bytes')
-      }
-    return filled(text)
-  } finally {
-    stdin.setRawMode?.(false)
-  }
-}
-
-function filled(text: string): string {
-  if (text === '') throw new Failure('invalid', 'standard input holds no value')
-  return text
 }

@@ -24,10 +24,12 @@ export function databaseRoutes({ databases }: ControlPorts): readonly Route[] {
     route('GET', '/v1/databases', ['admin', 'auditor'], async (): Promise<{ databases: readonly DatabaseView[] }> => ({
       databases: databases.list(),
     })),
-    route('GET', '/v1/databases/:name/plan', ['admin'], ({ param }) => databases.plan(param('name'))),
+    route('GET', '/v1/databases/:name/plan', ['admin'], ({ param, query }) =>
+      databases.plan(param('name'), { remove: query.get('for') === 'removal' }),
+    ),
     // Verifiers are handed out by a request that changes something: the log.
     route('POST', '/v1/databases/:name/verifiers', ['admin'], ({ param, caller }) =>
-      databases.plan(param('name'), callerName(caller)),
+      databases.plan(param('name'), { verifiersFor: callerName(caller) }),
     ),
     route('POST', '/v1/databases/:name/apply', ['admin'], async ({ param, caller, body }) =>
       databases.apply(param('name'), administrator(readBody(asAdministrator, body)), callerName(caller)),

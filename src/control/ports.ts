@@ -55,8 +55,8 @@ export interface Administrator {
 /** What the people's side asks of databases. Each call is bounded in time, and each that looks or changes is an event. */
 export interface Databases {
   list(): readonly DatabaseView[]
-  /** @param verifiersFor - Who is given verifiers of passwords; without, the script asks for the passwords. */
-  plan(name: string, verifiersFor?: string): Promise<PlannedDatabase>
+  /** Of setting up, or of removing. With verifiers of passwords for somebody, or else the script asks for passwords. */
+  plan(name: string, options?: { readonly remove?: boolean; readonly verifiersFor?: string }): Promise<PlannedDatabase>
   /** Fails with `conflict` where a step is refused, or the database is another one: nothing is changed then. */
   apply(name: string, administrator: Administrator, by: string): Promise<AppliedDatabase>
   /** Without an administrator: by the gateway's own login, as far as that can see. */

@@ -1,4 +1,4 @@
-import pg from 'pg'
+import type pg from 'pg'
 import type { AuditLog } from '../../core/audit.ts'
 import type { EventType } from '../../core/event.ts'
 import { Failure } from '../../core/failure.ts'
@@ -84,8 +84,8 @@ export interface ListedDatabase {
 /** Everything fails with `not_found` for a name of no database, and `unavailable` where it can't be reached. */
 export interface Administration {
   list(): readonly ListedDatabase[]
-  /** @param by - Who is given verifiers of passwords; without, the script asks for the passwords. */
-  plan(name: string, verifiersFor?: string): Promise<Planned>
+  /** Of setting up, or of removing. With verifiers of passwords for somebody, or else the script asks for passwords. */
+  plan(name: string, options?: { readonly remove?: boolean; readonly verifiersFor?: string }): Promise<Planned>
   /** Fails with `conflict` where a step is refused, or the database is another one: nothing is changed then. */
   apply(name: string, administrator: Administrator, by: string): Promise<Applied>
   /** Without an administrator: by the gateway's own login, as far as that can see. */
@@ -156,12 +156,13 @@ export function createAdministration({ resources, audit, clock }: Administration
   return {
     list: () => resources().map(listed),
 
-    async plan(name, verifiersFor) {
+    async plan(name, { remove = false, verifiersFor } = {}) {
       const resource = find(name)
       const address = resource.address()
       const withSecrets = verifiersFor !== undefined
       if (withSecrets && address.password === '') throw noPassword(name)
-      const plan = await planSetup(resource.database, settingsOf(resource, address))
+      const settings = settingsOf(resource, address)
+      const plan = remove ? planRemove(name, settings) : await planSetup(resource.database, settings)
       if (withSecrets) await record('database.verifiers', name, verifiersFor)
       return {
         name,
@@ -177,16 +178,17 @@ export function createAdministration({ resources, audit, clock }: Administration
       if (address.password === '') throw noPassword(name)
       const plan = await planSetup(resource.database, settingsOf(resource, address))
       const admin = administratorOf(resource, address, administrator)
+      const ends = performance.now() + longest
       return recorded(
         { begins: 'database.apply', ends: 'database.applied' },
         resource,
         by,
         async (): Promise<Applied> => {
-          const [done, server] = await connected(name, admin, async (client) => {
+          const [done, server] = await connected(name, admin, ends, async (client) => {
             const before = await serverOf(client)
             return [await applySetup(client, plan), before] as const
           })
-          const findings = [...done.findings, ...(await logins(plan, address, server))]
+          const findings = [...done.findings, ...(await logins(plan, address, server, ends))]
           const { isChanged: changed, notices } = done
           const steps = changed ? plan.steps.length : plan.steps.filter(({ secret }) => secret).length
           return { name, database: plan.databaseName, changed, steps, notices, findings }
@@ -203,13 +205,14 @@ export function createAdministration({ resources, audit, clock }: Administration
       const look = async (): Promise<Verified> => {
         const own = { ...address, isOwn: true }
         const used = administrator === undefined ? own : administratorOf(resource, address, administrator)
+        const ends = performance.now() + longest
         try {
-          const [found, server] = await connected(name, used, async (client) => {
+          const [found, server] = await connected(name, used, ends, async (client) => {
             const at = await serverOf(client)
             return [await verify(client, plan), at] as const
           })
           const unseen = administrator === undefined ? ownBlindness : [whoElse]
-          return { ...verified, findings: [...found, ...(await logins(plan, address, server))], unseen }
+          return { ...verified, findings: [...found, ...(await logins(plan, address, server, ends))], unseen }
         } catch (thrown) {
           if (!(thrown instanceof NotLetIn) || administrator !== undefined) throw thrown
           return { ...verified, findings: [notLetIn(plan.expected.gateway)], unseen: [everything] }
@@ -230,7 +233,7 @@ export function createAdministration({ resources, audit, clock }: Administration
         resource,
         by,
         async (): Promise<Removed> => {
-          const { notices } = await connected(name, admin, async (client) => {
+          const { notices } = await connected(name, admin, performance.now() + longest, async (client) => {
             const done = await applySetup(client, plan)
             await nothingLeft(client, plan)
             return done
@@ -246,7 +249,9 @@ export function createAdministration({ resources, audit, clock }: Administration
       const address = resource.address()
       const used =
         administrator === undefined ? { ...address, isOwn: true } : administratorOf(resource, address, administrator)
-      const { yaml, tables: found } = await connected(name, used, (client) => suggest(client, name, tables))
+      const { yaml, tables: found } = await connected(name, used, performance.now() + longest, (client) =>
+        suggest(client, name, tables),
+      )
       return { name, yaml, tables: found }
     },
   }
@@ -350,14 +355,23 @@ function administratorOf({ alias }: PostgresResource, own: Address, { url: text,
 class NotLetIn extends Failure {}
 
 /** Logs in, works, and ends the connection, within the time that there is. Every failure is in words of ours, or of the server to its administrator. */
-async function connected<T>(name: string, login: Login, work: (client: pg.Client) => Promise<T>): Promise<T> {
+async function connected<T>(
+  name: string,
+  login: Login,
+  /** By the clock of `performance`. */
+  ends: number,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = clientFor(login, login.user, login.password)
   let isLate = false
   let isIn = false
-  const timer = setTimeout(() => {
-    isLate = true
-    destroy(client)
-  }, longest)
+  const timer = setTimeout(
+    () => {
+      isLate = true
+      destroy(client)
+    },
+    Math.max(0, ends - performance.now()),
+  )
   // What goes wrong between two statements is found by the next.
   client.on('error', () => {})
   try {
@@ -451,44 +465,49 @@ async function serverOf(client: pg.Client): Promise<Server> {
 }
 
 /** Whether the gateway, and it for each agent, is let in with its passwords, and by the server that was looked at. */
-async function logins(plan: Plan, address: Address, server: Server): Promise<readonly Finding[]> {
+async function logins(plan: Plan, address: Address, server: Server, ends: number): Promise<readonly Finding[]> {
   const { expected, alias } = plan
   const agents = expected.roles.filter(({ agent }) => agent !== undefined).map(({ name }) => name)
-  const left = [expected.gateway, ...agents].slice(0, mostLogins + 1)
   const found: Finding[] = []
-  const say = (where: string, what: string, advice: string): void =>
-    void found.push({ severity: 'error', about: 'setup', where, what, advice })
-  const again = `run \`sallyport db apply ${alias}\``
+  const say = (severity: Finding['severity'], where: string, what: string, advice: string): void =>
+    void found.push({ severity, about: 'setup', where, what, advice })
 
-  async function tryOne(role: string): Promise<void> {
-    const isGateway = role === expected.gateway
-    const login = { ...address, user: role, isOwn: true }
-    const password = isGateway ? address.password : agentPassword(address.password, role)
-    try {
-      const there = await connected(alias, { ...login, password }, serverOf)
-      if (isGateway && there.started !== server.started)
+  const lookFrom = async (role: string, password: string): Promise<Server | NotLetIn> =>
+    connected(alias, { ...address, user: role, password, isOwn: true }, ends, serverOf).catch((thrown: unknown) => {
+      if (thrown instanceof NotLetIn) return thrown
+      throw thrown
+    })
+
+  async function tryAgents(left: string[]): Promise<void> {
+    for (let role = left.shift(); role !== undefined; role = left.shift())
+      if ((await lookFrom(role, agentPassword(address.password, role))) instanceof NotLetIn)
         say(
-          `address of ${alias}`,
-          'leads to another server than the one that was looked at',
-          'correct `postgres:`, or the administrator’s address',
-        )
-    } catch (thrown) {
-      if (!(thrown instanceof NotLetIn))
-        say(
+          'error',
           `role ${role}`,
-          `could not be tried: ${Failure.from(thrown).message}`,
-          'look at the address of the resource',
+          'is not let in with the password that follows from that of the gateway',
+          `run \`sallyport db apply ${alias}\``,
         )
-      else if (isGateway) found.push(notLetIn(role))
-      else say(`role ${role}`, 'is not let in with the password that follows from that of the gateway', again)
-    }
   }
 
-  await Promise.all(
-    Array.from({ length: loginsAtOnce }, async () => {
-      for (let role = left.shift(); role !== undefined; role = left.shift()) await tryOne(role)
-    }),
-  )
+  try {
+    const there = await lookFrom(expected.gateway, address.password)
+    if (there instanceof NotLetIn) return [notLetIn(expected.gateway)]
+    if (there.started !== server.started)
+      say(
+        'error',
+        `address of ${alias}`,
+        'leads to another server than the one that was looked at',
+        'correct `postgres:`, or the administrator’s address',
+      )
+    else {
+      const left = agents.slice(0, mostLogins)
+      await Promise.all(Array.from({ length: loginsAtOnce }, () => tryAgents(left)))
+    }
+  } catch (thrown) {
+    say('error', `address of ${alias}`, Failure.from(thrown).message, 'correct `postgres:` of the resource')
+  }
+  if (agents.length > mostLogins)
+    say('note', `agents of ${alias}`, `only the first ${mostLogins} logins were tried`, 'nothing is known to be wrong')
   return found.sort((one, other) => (one.where < other.where ? -1 : 1))
 }
 
