@@ -122,6 +122,8 @@ class Reading {
   private readonly uses = new Map<string, { table: string; verb: Verb; columns: Set<string>; isBounded: boolean }>()
   private readonly called = new Set<string>()
   private isCatalog = false
+  /** How many parts of the statement change rows. */
+  private changes = 0
   /** Types that `$1`, `$2`, … are declared with, and undefined for those that they take from where they stand. */
   private parameters: readonly unknown[] = []
 
@@ -142,6 +144,7 @@ class Reading {
       uses: this.found(),
       functions: [...this.called].sort(),
       isCatalog: this.isCatalog,
+      ...(this.changes > (kind === 'SelectStmt' ? 0 : 1) ? { changesWithin: true as const } : {}),
       ...name,
     }
   }
@@ -503,6 +506,7 @@ class Reading {
   // INSERT, UPDATE, DELETE
 
   private insert(fields: Fields, around: Place): Columns {
+    this.changes += 1
     const place = this.with(fields, { ...around, levels: undefined, depth: deeper(around.depth) })
     const relation = checked('RangeVar', fields['relation'])
     const table = this.table(relation)
@@ -557,6 +561,7 @@ class Reading {
     fields: Fields,
     around: Place,
   ): { readonly table: string; readonly columns: Columns } {
+    this.changes += 1
     const place = this.with(fields, { ...around, levels: undefined, depth: deeper(around.depth) })
     const relation = checked('RangeVar', fields['relation'])
     const table = this.table(relation)

@@ -50,6 +50,8 @@ export interface Statement {
   readonly name?: string
   /** The target of an UPDATE or DELETE at its top, for counting what it would touch. */
   readonly target?: string
+  /** Whether rows are changed below its top, in WITH: the count that the server gives is not of these. */
+  readonly changesWithin?: true
 }
 
 /** Why a text is not passed on. */
