@@ -25,6 +25,7 @@ import {
   checked,
   constantIn,
   deeper,
+  isEmpty,
   isFields,
   isStar,
   isStarNode,
@@ -705,7 +706,8 @@ class Reading {
       case 'FuncCall':
         return this.call(fields, place)
       case 'A_Expr':
-        this.operator(wordsIn(fields, 'name'), fields)
+        // The parser calls the operator of BETWEEN just so; what it stands for is `>=` and `<=`.
+        if (!/BETWEEN/.test(textIn(fields, 'kind') ?? '')) this.operator(wordsIn(fields, 'name'), fields)
         this.maybe(fields['lexpr'], place)
         return this.maybe(fields['rexpr'], place)
       case 'SubLink':
@@ -1028,16 +1030,51 @@ function aliased(fields: Fields, columns: Columns, name?: string): Range {
 
 const isPlain = (range: Range): boolean => range.isApart !== true
 
-const isEmpty = (node: unknown): boolean => isFields(node) && Object.keys(node).length === 0
-
 /** The name that PostgreSQL gives to a column, where that is plain to see. */
-function nameOf(node: unknown): string | undefined {
-  if (!isFields(node)) return undefined
-  const { ColumnRef: column, FuncCall: call, TypeCast: cast, CoalesceExpr: coalesce } = node
-  if (isFields(column)) return wordIn(listIn(column, 'fields').at(-1))
-  if (isFields(call)) return wordIn(listIn(call, 'funcname').at(-1))
-  if (isFields(cast)) return nameOf(cast['arg'])
-  return coalesce === undefined ? undefined : 'coalesce'
+const nameOf = (node: unknown): string | undefined => figured(node)?.[0]
+
+/** And how much it likes it: a type's name (1) gives way to that of CASE, and no name (0) to both. */
+function figured(node: unknown): readonly [name: string, strength: 0 | 1 | 2] | undefined {
+  const [kind, fields] = isFields(node) ? (Object.entries(node)[0] ?? []) : []
+  if (kind === undefined || !isFields(fields)) return undefined
+  const strong = (name: string | undefined) => (name === undefined ? undefined : ([name, 2] as const))
+  switch (kind) {
+    case 'ColumnRef':
+      return strong(wordIn(listIn(fields, 'fields').at(-1)))
+    case 'FuncCall':
+      return strong(wordIn(listIn(fields, 'funcname').at(-1)))
+    case 'A_Indirection':
+      return figured(fields['arg'])
+    case 'CollateClause':
+      return figured(fields['arg'])
+    case 'TypeCast': {
+      const inner = figured(fields['arg'])
+      const type = isFields(fields['typeName']) ? wordsIn(fields['typeName'], 'names').at(-1) : undefined
+      return inner === undefined || inner[1] === 2 || type === undefined ? inner : [type, 1]
+    }
+    case 'CaseExpr': {
+      const inner = fields['defresult'] === undefined ? (['case', 1] as const) : figured(fields['defresult'])
+      return inner === undefined || inner[1] === 2 ? inner : ['case', 1]
+    }
+    case 'A_Expr':
+      return fields['kind'] === 'AEXPR_NULLIF' ? ['nullif', 2] : ['?column?', 0]
+    case 'CoalesceExpr':
+      return ['coalesce', 2]
+    case 'MinMaxExpr':
+      return [fields['op'] === 'IS_LEAST' ? 'least' : 'greatest', 2]
+    case 'A_ArrayExpr':
+      return ['array', 2]
+    case 'RowExpr':
+      return ['row', 2]
+    case 'A_Const':
+    case 'ParamRef':
+    case 'BoolExpr':
+    case 'NullTest':
+    case 'BooleanTest':
+      return ['?column?', 0]
+    default:
+      return undefined
+  }
 }
 
 /** Columns of a function in FROM that is called `name` there. */

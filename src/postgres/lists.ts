@@ -369,7 +369,7 @@ export const operators: ReadonlySet<string> = new Set(
 export const types: ReadonlySet<string> = new Set(
   words(`
     int2 int4 int8 smallint integer int bigint float4 float8 real numeric decimal bool boolean
-    text varchar bpchar char name citext bytea bit varbit uuid
+    text varchar bpchar char name bytea bit varbit uuid
     date time timetz timestamp timestamptz interval
     json jsonb jsonpath inet cidr macaddr tsvector tsquery
     int4range int8range numrange daterange tsrange tstzrange

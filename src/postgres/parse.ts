@@ -222,7 +222,8 @@ function startThread(): Worker {
     execArgv: [],
     stdout: true,
     stderr: true,
-    resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 32 },
+    // A small stack: JavaScript's own limit ends a deep recursion of the parser, which has none that it could trust.
+    resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 32, stackSizeMb: 1 },
   })
   worker.stdout.resume()
   worker.stderr.resume()
@@ -360,6 +361,8 @@ export async function parseExpression(sql: string): Promise<Expression> {
   let parsed: unknown
   try {
     parsed = parseSync(text)
+    // `all 1` stands behind SELECT, and nowhere else.
+    parseSync(`select (${sql}\n)`)
   } catch (thrown) {
     if (!hasSqlDetails(thrown)) throw new Failure('invalid', 'this is nested too deep to be parsed', { cause: thrown })
     throw new Failure('invalid', thrown.message.slice(0, 200))

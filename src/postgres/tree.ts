@@ -139,7 +139,10 @@ export function wordIn(node: unknown): string | undefined {
   return typeof sval === 'string' && Object.keys(others).length === 0 ? sval : undefined
 }
 
-export const isStarNode = (node: unknown): boolean => isFields(node) && isFields(node['A_Star'])
+/** What the parser puts where nothing is. */
+export const isEmpty = (node: unknown): boolean => isFields(node) && Object.keys(node).length === 0
+
+export const isStarNode = (node: unknown): boolean => isFields(node) && isEmpty(node['A_Star'])
 
 /** Whether this is `*` or `t.*`. */
 export const isStar = (node: unknown): boolean =>
