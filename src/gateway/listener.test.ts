@@ -6,7 +6,8 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { mcpResource, startGateway, toolSettings } from '../../test/support/gateway.ts'
 import { ask, initialize, send } from '../../test/support/mcp.ts'
 import { scriptedUpstream } from '../../test/support/upstream.ts'
-import type { ListenerOptions } from './listener.ts'
+import { listenForAgents } from './listener.ts'
+import type { AgentHandler, ListenerOptions } from './listener.ts'
 
 const policy = `
 resources: { desk: { mcp: { command: [desk] }, tools: { echo: read } } }
@@ -288,6 +289,91 @@ describe('promise 9: bad input', () => {
     expect(performance.now() - started).toBeLessThan(6_000)
     for (const answer of answers) expect(answer).toMatch(/^$|^HTTP\/1.1 (400|408)/)
     expect(await works()).toBe(true)
+  })
+})
+
+describe('promise 9: an upload may take as long as it goes on', () => {
+  const within = 1_000
+  async function upload(answer: AgentHandler) {
+    const listener = await listenForAgents({
+      host: '127.0.0.1',
+      port: 0,
+      hosts: [],
+      origins: [],
+      authenticate: async () => 'session',
+      guarded: {},
+      below: { '/api/': answer },
+      open: {},
+      timeouts: { request: within },
+    })
+    closing.push(() => listener.close())
+    const socket = connect(listener.port, '127.0.0.1')
+    closing.push(() => socket.destroy())
+    socket.on('error', () => {})
+    let seen = ''
+    socket.on('data', (chunk) => (seen += String(chunk)))
+    const closed = new Promise<string>((resolve) => socket.once('close', () => resolve(seen)))
+    const begin = (length: number): void =>
+      void socket.write(
+        `PUT /api/x HTTP/1.1\r\nhost: 127.0.0.1:${listener.port}\r\nauthorization: Bearer x\r\ncontent-length: ${length}\r\n\r\n`,
+      )
+    return { socket, begin, closed }
+  }
+  const countAll: AgentHandler = async (req, res) => {
+    let bytes = 0
+    for await (const chunk of req) bytes += (chunk as Buffer).length
+    res.writeHead(200, { connection: 'close' }).end(`took ${bytes}`)
+  }
+
+  test('longer than a request may, where its bytes keep coming', async () => {
+    const { socket, begin, closed } = await upload(countAll)
+    const times = 25
+    begin(2_000 * times)
+    for (let sent = 0; sent < times; sent++) {
+      socket.write(Buffer.alloc(2_000))
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    expect(await closed).toMatch(/^HTTP\/1.1 200[\s\S]*took 50000/)
+  })
+
+  test('longer, where it is the gateway that has not taken what came', async () => {
+    let take: () => void = () => {}
+    const taken = new Promise<void>((resolve) => (take = resolve))
+    const { socket, begin, closed } = await upload(async (req, res, session) => {
+      setTimeout(take, within * 2)
+      await taken
+      return countAll(req, res, session)
+    })
+    begin(1_000_000)
+    socket.write(Buffer.alloc(900_000))
+    await taken
+    socket.write(Buffer.alloc(100_000))
+    expect(await closed).toMatch(/^HTTP\/1.1 200[\s\S]*took 1000000/)
+  })
+
+  test.each([
+    ['stops', 0],
+    ['trickles', 50],
+  ])('one that %s is cut off', async (_, pause) => {
+    const { socket, begin, closed } = await upload(async (req, res, session) =>
+      countAll(req, res, session).catch(() => {}),
+    )
+    begin(1_000_000)
+    socket.write(Buffer.alloc(1_000))
+    const trickle = pause === 0 ? undefined : setInterval(() => socket.write('x'), pause)
+    closing.push(() => clearInterval(trickle))
+    expect(await closed).toMatch(/^HTTP\/1.1 408/)
+  })
+
+  test('one that goes on after its answer is cut off, however fast it is', async () => {
+    const { socket, begin, closed } = await upload(async (_req, res) => void res.writeHead(200).end('enough'))
+    begin(1e12)
+    const more = (): void => {
+      while (!socket.destroyed && socket.write(Buffer.alloc(10_000)));
+    }
+    const slowly = setInterval(more, 20)
+    closing.push(() => clearInterval(slowly))
+    expect(await closed).toMatch(/^HTTP\/1.1 200/)
   })
 })
 

@@ -39,13 +39,15 @@ export interface ListenerOptions {
 interface Timeouts {
   /** Until the head of a request is there: also for connections that never send one. */
   readonly headers: number
-  /** Until the whole of a request is there. */
+  /** Until the whole of a request is there; below `below`, until more of it has to have come. */
   readonly request: number
   /** Between requests. */
   readonly idle: number
 }
 
 const defaultTimeouts: Timeouts = { headers: 10_000, request: 30_000, idle: 65_000 }
+/** Bytes a second that an upload has to bring on average over the time of a request: a slow line, not a held one. */
+const slowest = 4_096
 const mostConnections = 12_000
 
 export interface Listener {
@@ -77,7 +79,8 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
     {
       maxHeaderSize: 16_384,
       headersTimeout: timeouts.headers,
-      requestTimeout: timeouts.request,
+      // It would bound all requests alike, uploads among them: `limitBody` is what bounds them.
+      requestTimeout: 0,
       keepAliveTimeout: timeouts.idle,
       connectionsCheckingInterval: Math.max(250, Math.min(5_000, timeouts.headers / 2)),
       noDelay: true,
@@ -110,6 +113,7 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
 
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     res.on('error', () => {}) // The client left: whoever answers sees it in `close`.
+    limitBody(req, res, timeouts.request, beneath(req) === undefined ? 'time' : 'progress')
     // A request's own id comes back with its answer, whatever that is (AuthZEN 1.0 §10.1).
     const id = req.headers['x-request-id']
     if (typeof id === 'string') res.setHeader('x-request-id', id)
@@ -204,6 +208,37 @@ export async function listenForAgents(options: ListenerOptions): Promise<Listene
       clearTimeout(late)
     },
   }
+}
+
+/**
+ * Ends a request whose body does not come in time. By `progress`, an upload may take longer as long as it goes on: only
+ * time in which the client was waited for counts, and not while what came before has not been taken yet. Once there is an
+ * answer, the rest of a body has that time, and no more.
+ */
+function limitBody(req: IncomingMessage, res: ServerResponse, within: number, by: 'time' | 'progress'): void {
+  if (req.complete) return
+  const { socket } = req
+  let before = socket.bytesRead
+  let looks = 0
+  const timer = setInterval(() => {
+    if (req.complete || socket.destroyed) return clearInterval(timer)
+    looks += 1
+    if (by === 'progress' && !res.writableFinished) {
+      const isTaken = !socket.isPaused() && req.readableLength === 0
+      if (!isTaken || socket.bytesRead - before >= (slowest * within) / 1_000) again()
+    }
+    if (looks < 4) return
+    clearInterval(timer)
+    if (!res.headersSent && socket.writable)
+      socket.end('HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+    socket.destroySoon()
+  }, within / 4)
+  const again = (): void => {
+    before = socket.bytesRead
+    looks = 0
+  }
+  res.once('finish', again)
+  req.once('close', () => clearInterval(timer))
 }
 
 /** An answer on a connection that is no longer read as HTTP; undefined where an earlier one has not been given yet. */
