@@ -70,11 +70,11 @@ async function attempt(text: string, base?: Place): Promise<Tried> {
   let because: string | undefined
   try {
     egress.check(place)
-    await egress.dispatcher.request({ origin: place.origin, path: '/', method: 'GET' })
+    await egress.dispatcherOf('ses_1').request({ origin: place.origin, path: '/', method: 'GET' })
   } catch (thrown) {
     because = (thrown as Error).message
   } finally {
-    await egress.dispatcher.destroy()
+    await egress.destroy()
   }
   return { because, resolved, dialled }
 }
@@ -364,16 +364,16 @@ test('a name is looked up once for a connection: what is dialled is what was che
       },
     },
   )
-  await expect(egress.dispatcher.request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
+  await expect(egress.dispatcherOf('ses_1').request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
     'nothing is dialled',
   )
   expect(dialled).toEqual(['93.184.215.14 for api.example.com'])
   // A new connection is looked up anew, and checked anew.
-  await expect(egress.dispatcher.request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
+  await expect(egress.dispatcherOf('ses_1').request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
     /of this machine/,
   )
   expect(dialled.length).toBe(1)
-  await egress.dispatcher.destroy()
+  await egress.destroy()
 })
 
 test('a socket that reached another address than it was told to is closed', async () => {
@@ -386,11 +386,11 @@ test('a socket that reached another address than it was told to is closed', asyn
         callback(null, { remoteAddress: '127.0.0.1', destroy: () => (isClosed = true) } as never),
     },
   )
-  await expect(egress.dispatcher.request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
+  await expect(egress.dispatcherOf('ses_1').request({ origin: home.origin, path: '/', method: 'GET' })).rejects.toThrow(
     /address that answered is of this machine/,
   )
   expect(isClosed).toBe(true)
-  await egress.dispatcher.destroy()
+  await egress.destroy()
 })
 
 test('an own network is reached only where the resource names it, and credentials of machines never', () => {

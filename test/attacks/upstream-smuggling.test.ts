@@ -529,6 +529,17 @@ describe('an answer that is right goes through, clean', () => {
   })
 })
 
+test('promise 9: an answer that comes once the next request has gone out reaches no other session', async () => {
+  let poisoned: Socket | undefined
+  const got = await meet((socket) => {
+    socket.write(answer('{"a":1}', 'Content-Length: 7'))
+    socket.prependOnceListener('data', () => socket.write(evil))
+    poisoned = socket
+  })
+  poisoned?.destroy() // It is kept for the session that caused it, which may ask again.
+  expect([got.status, got.body]).toEqual([200, '{"a":1}'])
+})
+
 test('many agents at once: each is answered by its own, whatever comes between', async () => {
   script = (socket) =>
     socket.write(Buffer.concat([answer('{"a":1}', 'Content-Length: 7'), Buffer.from(evil.repeat(3))]))

@@ -26,13 +26,24 @@ export interface Egress {
   check(place: Place): void
   /** Opens a connection, for what speaks its own protocol over it. */
   readonly connect: Dial
-  readonly dispatcher: Dispatcher
+  /**
+   * Sends requests of one session, over connections of its own: an answer that comes when nobody asked, or after the
+   * next request has gone out, can only be taken for one to the same session.
+   */
+  dispatcherOf(session: string): Dispatcher
+  /** Lets connections of sessions go that are over, with what is on its way. */
+  ended(sessions: readonly string[]): void
+  /** Closes once nothing is on its way. */
+  close(): Promise<void>
+  destroy(): Promise<void>
 }
 
 const connectWithin = 10_000
 /** Addresses of a name that are tried, one after the other. */
 const mostTried = 3
 const mostAnswers = 64
+/** Sessions whose connections are kept. Of others, those that were used longest ago are closed. */
+const mostSessions = 1_000
 
 export const systemResolve: Resolve = async (name) =>
   (await dns.promises.lookup(name, { all: true, order: 'verbatim' })).map(({ address }) => address)
@@ -112,16 +123,37 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
       dial(options, (error, socket) => (error === null ? resolve(socket) : reject(error)))
     })
 
-  const dispatcher = new Agent({
-    connect,
-    allowH2: false,
-    connections: 64,
-    pipelining: 1,
-    maxHeaderSize: 32_768,
-    keepAliveTimeout: 10_000,
-    headersTimeout: 0, // The time of an operation bounds the whole of it.
-    bodyTimeout: 0,
-  })
+  /** In the order of their last use. */
+  const agents = new Map<string, Agent>()
+
+  function dispatcherOf(session: string): Dispatcher {
+    const known = agents.get(session)
+    const agent =
+      known ??
+      new Agent({
+        connect,
+        allowH2: false,
+        connections: 64,
+        pipelining: 1,
+        maxHeaderSize: 32_768,
+        keepAliveTimeout: 10_000,
+        headersTimeout: 0, // The time of an operation bounds the whole of it.
+        bodyTimeout: 0,
+      })
+    agents.delete(session)
+    agents.set(session, agent)
+    const [oldest] = agents.keys()
+    if (agents.size > mostSessions && oldest !== undefined) take(oldest)?.close().catch(() => {})
+    return agent
+  }
+
+  function take(session: string): Agent | undefined {
+    const agent = agents.get(session)
+    agents.delete(session)
+    return agent
+  }
+
+  const takeAll = (): readonly Agent[] => [...agents.keys()].flatMap((session) => take(session) ?? [])
 
   return {
     check(place) {
@@ -129,7 +161,16 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
       if (wrong !== undefined) throw refused(wrong)
     },
     connect,
-    dispatcher,
+    dispatcherOf,
+    ended(sessions) {
+      for (const session of sessions) take(session)?.destroy().catch(() => {})
+    },
+    async close() {
+      await Promise.all(takeAll().map((agent) => agent.close()))
+    },
+    async destroy() {
+      await Promise.all(takeAll().map((agent) => agent.destroy()))
+    },
   }
 }
 

@@ -76,7 +76,7 @@ export async function send(
       ? { ...own, ...proof.headers }
       : Object.fromEntries(Object.entries(own).filter(([name]) => headersSentElsewhere.has(name)))
     const query = isHome && proof.query !== undefined ? withValue(place.query, proof.query) : place.query
-    const answer = await egress.dispatcher.request({
+    const answer = await egress.dispatcherOf(session).request({
       origin: place.origin,
       path: place.path + query,
       method: outgoing.method,

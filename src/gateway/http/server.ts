@@ -62,7 +62,7 @@ export interface HttpGatewayPorts {
   /** How often WebSockets are asked whether they are still there, in milliseconds. */
   readonly beat?: number
   /** Told of tokens that an upstream gave out for a credential. */
-  readonly onSecret?: (resource: string, value: string) => void
+  readonly onSecret?: (resource: string, value: string) => () => void
   /** Told of failures that are nobody's but ours. */
   readonly report?: (thrown: unknown) => void
 }
@@ -182,9 +182,9 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         ? createEgress({ ...bounds, hosts: [], home: placeOf(resource.credential.tokenUrl) }, ports.egress)
         : egress
     const credentials = createCredentials(resource.credential, {
-      dispatcher: tokens.dispatcher,
+      dispatcher: tokens.dispatcherOf(''),
       clock,
-      onSecret: (value) => ports.onSecret?.(resource.alias, value),
+      onSecret: (value) => ports.onSecret?.(resource.alias, value) ?? (() => {}),
       onLeaseEnd: (ended) =>
         audit
           .append({ type: 'lease.end', at: clock(), resource: resource.alias, ...ended })
@@ -196,11 +196,11 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
       routes: createRoutes(operations.values()),
       async close() {
         await credentials.close()
-        await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.destroy()))
+        await Promise.all([...new Set([egress, tokens])].map((each) => each.destroy()))
       },
       async retire() {
         await credentials.close()
-        await Promise.all([...new Set([egress, tokens])].map(({ dispatcher }) => dispatcher.close()))
+        await Promise.all([...new Set([egress, tokens])].map((each) => each.close()))
       },
       ports: { egress, credentials, base, redirects: resource.redirects },
       base,
@@ -229,7 +229,10 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
   for (const resource of ports.resources) live.set(resource.alias, make(resource))
   for (const at of live.values()) open.add(at)
   sessions.onEnd((ids) => {
-    for (const at of open) at.ports.credentials.ended(ids)
+    for (const at of open) {
+      at.ports.credentials.ended(ids)
+      at.ports.egress.ended(ids)
+    }
   })
 
   // Serving ------------------------------------------------------------------------------------------------------------
