@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { generateKeyPairSync } from 'node:crypto'
 import type { AuditEvent, AuditHealth, AuditLog } from '../../src/core/audit.ts'
 import type { Caller, Role } from '../../src/core/identity.ts'
-import type { ControlPorts, Operation } from '../../src/control/ports.ts'
+import type { ControlPorts, Databases, Operation } from '../../src/control/ports.ts'
 import { createControl } from '../../src/control/server.ts'
 import type { Reloaded } from '../../src/control/wire.ts'
 import { Failure } from '../../src/core/failure.ts'
@@ -67,7 +67,23 @@ rules:
   - { deny: 'crm:export', because: customer lists stay here }
 `
 
-export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> {
+const noDatabases: Databases = {
+  list: () => [],
+  plan: async (name) => noDatabase(name),
+  apply: async (name) => noDatabase(name),
+  verify: async (name) => noDatabase(name),
+  remove: async (name) => noDatabase(name),
+  suggest: async (name) => noDatabase(name),
+}
+const noDatabase = (name: string): never => {
+  throw new Failure('not_found', `there is no database \`${name}\``)
+}
+
+/** @param databases - What is behind, over the audit log and the clock of its world. */
+export async function startPeopleSide(
+  yaml = peoplePolicy,
+  databases: (world: World) => Databases = () => noDatabases,
+): Promise<PeopleSide> {
   const world = await createWorld(yaml)
   const { policies, sessions, approvals, guard, keys, audit, clock, stores } = world
   const tokens = await createTokens('http://agents.test', [generateKeyPairSync('ed25519').privateKey], clock)
@@ -130,6 +146,7 @@ export async function startPeopleSide(yaml = peoplePolicy): Promise<PeopleSide> 
     stopStore: stores.stops,
     pins: stores.pins,
     audit: log,
+    databases: databases(world),
     clock,
     startedAt: 0,
     callers,

@@ -6,10 +6,11 @@ import type { Json } from '../../core/json.ts'
 import type { Clock } from '../../guard/clock.ts'
 import { applySetup, planText } from '../../postgres/apply.ts'
 import type { Verb } from '../../postgres/description.ts'
+import { suggest } from '../../postgres/introspect.ts'
 import { agentPassword } from '../../postgres/password.ts'
 import { planRemove, planSetup } from '../../postgres/setup.ts'
 import type { Plan, Settings } from '../../postgres/setup.ts'
-import { suggest } from '../../postgres/suggest.ts'
+import { listTables } from '../../postgres/tables.ts'
 import { verify } from '../../postgres/verify.ts'
 import type { Finding } from '../../postgres/verify.ts'
 import { clientFor, destroy } from './connect.ts'
@@ -67,7 +68,7 @@ export interface Removed {
 
 export interface Suggested {
   readonly name: string
-  /** A piece of `sallyport.yaml`. */
+  /** A piece of `sallyport.yaml`, for `resources.<name>`. */
   readonly yaml: string
   readonly tables: readonly string[]
 }
@@ -91,7 +92,7 @@ export interface Administration {
   /** Without an administrator: by the gateway's own login, as far as that can see. */
   verify(name: string, administrator: Administrator | undefined, by: string): Promise<Verified>
   remove(name: string, administrator: Administrator, by: string): Promise<Removed>
-  /** Without an administrator: by the gateway's own login. */
+  /** Of these tables, or of all. Without an administrator: by the gateway's own login. */
   suggest(name: string, tables: readonly string[], administrator?: Administrator): Promise<Suggested>
 }
 
@@ -99,6 +100,8 @@ export interface AdministrationPorts {
   readonly resources: () => readonly PostgresResource[]
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
+  /** Milliseconds for everything that one call does in a database; 25 s unless said. */
+  readonly within?: number
 }
 
 /** Milliseconds for everything that one call does in a database. */
@@ -109,7 +112,14 @@ const longestStatement = 20_000
 const mostLogins = 100
 const loginsAtOnce = 4
 
-export function createAdministration({ resources, audit, clock }: AdministrationPorts): Administration {
+export function createAdministration({
+  resources,
+  audit,
+  clock,
+  within = longest,
+}: AdministrationPorts): Administration {
+  const limit = (): Limit => ({ within, ends: performance.now() + within })
+
   function find(name: string): PostgresResource {
     const all = resources()
     const found = all.find(({ alias }) => alias === name)
@@ -178,17 +188,17 @@ export function createAdministration({ resources, audit, clock }: Administration
       if (address.password === '') throw noPassword(name)
       const plan = await planSetup(resource.database, settingsOf(resource, address))
       const admin = administratorOf(resource, address, administrator)
-      const ends = performance.now() + longest
+      const limits = limit()
       return recorded(
         { begins: 'database.apply', ends: 'database.applied' },
         resource,
         by,
         async (): Promise<Applied> => {
-          const [done, server] = await connected(name, admin, ends, async (client) => {
+          const [done, server] = await connected(name, admin, limits, async (client) => {
             const before = await serverOf(client)
             return [await applySetup(client, plan), before] as const
           })
-          const findings = [...done.findings, ...(await logins(plan, address, server, ends))]
+          const findings = [...done.findings, ...(await logins(plan, address, server, limits))]
           const { isChanged: changed, notices } = done
           const steps = changed ? plan.steps.length : plan.steps.filter(({ secret }) => secret).length
           return { name, database: plan.databaseName, changed, steps, notices, findings }
@@ -205,14 +215,14 @@ export function createAdministration({ resources, audit, clock }: Administration
       const look = async (): Promise<Verified> => {
         const own = { ...address, isOwn: true }
         const used = administrator === undefined ? own : administratorOf(resource, address, administrator)
-        const ends = performance.now() + longest
+        const limits = limit()
         try {
-          const [found, server] = await connected(name, used, ends, async (client) => {
+          const [found, server] = await connected(name, used, limits, async (client) => {
             const at = await serverOf(client)
             return [await verify(client, plan), at] as const
           })
           const unseen = administrator === undefined ? ownBlindness : [whoElse]
-          return { ...verified, findings: [...found, ...(await logins(plan, address, server, ends))], unseen }
+          return { ...verified, findings: [...found, ...(await logins(plan, address, server, limits))], unseen }
         } catch (thrown) {
           if (!(thrown instanceof NotLetIn) || administrator !== undefined) throw thrown
           return { ...verified, findings: [notLetIn(plan.expected.gateway)], unseen: [everything] }
@@ -233,7 +243,7 @@ export function createAdministration({ resources, audit, clock }: Administration
         resource,
         by,
         async (): Promise<Removed> => {
-          const { notices } = await connected(name, admin, performance.now() + longest, async (client) => {
+          const { notices } = await connected(name, admin, limit(), async (client) => {
             const done = await applySetup(client, plan)
             await nothingLeft(client, plan)
             return done
@@ -249,10 +259,10 @@ export function createAdministration({ resources, audit, clock }: Administration
       const address = resource.address()
       const used =
         administrator === undefined ? { ...address, isOwn: true } : administratorOf(resource, address, administrator)
-      const { yaml, tables: found } = await connected(name, used, performance.now() + longest, (client) =>
-        suggest(client, name, tables),
-      )
-      return { name, yaml, tables: found }
+      return connected(name, used, limit(), async (client) => {
+        const wanted = tables.length === 0 ? await listTables(client) : tables
+        return { name, yaml: await suggest(client, wanted, resource.database.facts), tables: wanted }
+      })
     },
   }
 }
@@ -351,6 +361,12 @@ function administratorOf({ alias }: PostgresResource, own: Address, { url: text,
   return { host, port, database, user, password, tls, isOwn: false }
 }
 
+/** Milliseconds, and the end of them by the clock of `performance`. */
+interface Limit {
+  readonly within: number
+  readonly ends: number
+}
+
 /** The server does not let a role in. */
 class NotLetIn extends Failure {}
 
@@ -358,8 +374,7 @@ class NotLetIn extends Failure {}
 async function connected<T>(
   name: string,
   login: Login,
-  /** By the clock of `performance`. */
-  ends: number,
+  { within, ends }: Limit,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
   const client = clientFor(login, login.user, login.password)
@@ -377,7 +392,8 @@ async function connected<T>(
   try {
     await client.connect()
     isIn = true
-    await client.query(`set statement_timeout = ${longestStatement}`)
+    // What somebody has put into another schema is never run with an administrator's rights.
+    await client.query(`set search_path = pg_catalog, pg_temp; set statement_timeout = ${longestStatement}`)
     const done = await work(client)
     client.end().catch(() => {})
     return done
@@ -385,7 +401,7 @@ async function connected<T>(
     if (isLate)
       throw new Failure(
         'unavailable',
-        `\`${name}\`: it took longer than ${longest / 1000} s and was cut: \`sallyport db verify ${name}\` says what is there`,
+        `\`${name}\`: it took longer than ${within / 1000} s and was cut: \`sallyport db verify ${name}\` says what is there`,
       )
     if (!isIn) throw refusedLogin(name, login, thrown)
     // Without its cause, which may hold the statement.
@@ -465,7 +481,7 @@ async function serverOf(client: pg.Client): Promise<Server> {
 }
 
 /** Whether the gateway, and it for each agent, is let in with its passwords, and by the server that was looked at. */
-async function logins(plan: Plan, address: Address, server: Server, ends: number): Promise<readonly Finding[]> {
+async function logins(plan: Plan, address: Address, server: Server, limits: Limit): Promise<readonly Finding[]> {
   const { expected, alias } = plan
   const agents = expected.roles.filter(({ agent }) => agent !== undefined).map(({ name }) => name)
   const found: Finding[] = []
@@ -473,7 +489,7 @@ async function logins(plan: Plan, address: Address, server: Server, ends: number
     void found.push({ severity, about: 'setup', where, what, advice })
 
   const lookFrom = async (role: string, password: string): Promise<Server | NotLetIn> =>
-    connected(alias, { ...address, user: role, password, isOwn: true }, ends, serverOf).catch((thrown: unknown) => {
+    connected(alias, { ...address, user: role, password, isOwn: true }, limits, serverOf).catch((thrown: unknown) => {
       if (thrown instanceof NotLetIn) return thrown
       throw thrown
     })
