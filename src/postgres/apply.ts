@@ -59,10 +59,16 @@ async function run(client: pg.ClientBase, { title, sql }: Step): Promise<void> {
     throw new Failure(
       'conflict',
       `nothing was changed, because a step failed: ${title}: ${message}${hint === undefined ? '' : `. ${hint}`}` +
-        (code === '42501' ? '. The administrator has to own the tables, or be a superuser' : ''),
+        (Object.hasOwn(advice, code ?? '') ? `. ${advice[code ?? '']}` : ''),
       { cause },
     )
   }
+}
+
+const advice: Readonly<Record<string, string>> = {
+  '42501': 'The administrator has to own the tables, or be a superuser',
+  '55P03': 'Somebody is using what has to be replaced: run it again',
+  '2BP01': 'Something that others have made depends on it: remove that first',
 }
 
 const lockOf = ({ databaseName, alias }: Plan): string =>
@@ -85,5 +91,5 @@ export function planText({ alias, databaseName, steps, passwords }: Plan, { with
     const shown = secret && (!withSecrets || sql === '') ? script : sql
     return `-- ${title.replaceAll(/[\r\n]+/g, ' ')}\n${shown ?? ''}`
   })
-  return `${[...head, ...body, 'commit;'].join('\n\n')}\n`
+  return `${[head.join('\n'), ...body, 'commit;'].join('\n\n')}\n`
 }

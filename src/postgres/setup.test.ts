@@ -330,6 +330,34 @@ describe.each(versions)('a database set up on PostgreSQL %i', async (version) =>
     },
   )
 
+  test.skipIf(missing)('two administrators at once do it once', async () => {
+    const url = await server.createDatabase(deskTables)
+    const database = deskDatabase(server.newName())
+    const gateway = { user: `gateway_${database.alias}`, password: randomUUID() }
+    const plan = await planSetup(database, {
+      databaseName: databaseOfUrl(url),
+      gateway,
+      agents: deskAgents,
+      connections: 3,
+    })
+    const admins = await Promise.all([1, 2, 3].map(() => connectTo(url)))
+    const applied = await Promise.all(admins.map((admin) => applySetup(admin, plan)))
+    expect(applied.filter(({ isChanged }) => isChanged)).toHaveLength(1)
+    for (const admin of admins) await admin.end()
+  })
+
+  test.skipIf(missing)('what others have made of a view is not taken away with it', async () => {
+    const other = await startDesk(server)
+    const { policy } = other.plan.names
+    await other.admin.query(`create view public.report as select id from ${policy}.tickets`)
+    const plan = await planSetup(withTable(other.database, 'tickets', { delete: false }), other.settings)
+    await expect(applySetup(other.admin, plan)).rejects.toThrow(
+      /nothing was changed.*depend.*Something that others have made depends on it: remove that first/,
+    )
+    expect(await ofSetup(other.admin, other.plan)).toEqual([])
+    await other.close()
+  })
+
   test.skipIf(missing)('what is not its own is never touched', async () => {
     const url = await server.createDatabase(deskTables)
     const admin = await connectTo(url)

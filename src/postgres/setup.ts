@@ -263,7 +263,7 @@ const pinned = "set local search_path = pg_catalog, pg_temp;\nset local lock_tim
 
 function checks({ names, databaseName, expected: { mark, roles, views } }: Plan): string {
   const schemaNames = list([names.policy, names.internal, names.catalog])
-  const rolesToMake = list([names.owner, ...roles.map(({ name }) => name)])
+  const rolesToMake = list([...new Set([names.owner, ...roles.map(({ name }) => name)])])
   const bases = views.map(
     ({ table: { base, name }, columns }) =>
       `(${literal(name)}, ${literal(base.schema)}, ${literal(base.table)}, ${list(columns)})`,
