@@ -58,7 +58,7 @@ export const dbPlan = command({
     ...jsonOption,
     ...clientOptions,
   },
-  examples: ['sallyport db plan helpdesk', 'sallyport db plan helpdesk --sql --verifiers > setup.sql'],
+  examples: ['sallyport db plan helpdesk', 'sallyport db plan helpdesk --sql --verifiers'],
   async run({ words: [resource = ''], values }, io) {
     const { sql, verifiers, removal, json } = values
     if (verifiers === true && (sql !== true || removal === true))
@@ -83,7 +83,7 @@ export const dbApply = command({
   takes: ['<resource>'],
   options: { yes: { type: 'boolean', says: 'Asks nothing.' }, ...anywayOption, ...jsonOption, ...clientOptions },
   notes: [...aboutAddress, 'Done twice, the second time changes nothing but sets passwords again.'],
-  examples: ['sallyport db apply helpdesk', 'pass show desk/admin-url | sallyport db apply helpdesk --yes'],
+  examples: ['sallyport db apply helpdesk', 'sallyport db apply helpdesk --yes'],
   async run({ words: [resource = ''], values }, io) {
     const client = openClient(values, io)
     const say = values.json === true ? io.err : io.out
