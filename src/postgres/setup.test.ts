@@ -14,6 +14,7 @@ import {
 } from '../../test/support/postgres-desk.ts'
 import type { Desk } from '../../test/support/postgres-desk.ts'
 import { applySetup, planText } from './apply.ts'
+import { verbs } from './description.ts'
 import type { Database, Mask, Table, Verb } from './description.ts'
 import { agentPassword } from './password.ts'
 import { planRemove, planSetup } from './setup.ts'
@@ -329,6 +330,61 @@ describe.each(versions)('a database set up on PostgreSQL %i', async (version) =>
       await admin.end()
     },
   )
+
+  test.skipIf(missing)('a table that can only be added to, changed, or emptied', async () => {
+    const base = { schema: 'public', table: 'tickets' }
+    const shapes: readonly [string, Partial<Table>][] = [
+      ['added', { insert: ['customer_id', 'subject'] }],
+      ['changed', { update: ['status'], where: { source: 'customer_id = session.customer_id' } }],
+      ['emptied', { delete: true, where: { source: 'customer_id = session.customer_id' } }],
+    ]
+    const other = await startDesk(server, {
+      change: (database) => ({
+        ...database,
+        tables: new Map(shapes.map(([name, shape]) => describeTable(name, { base, ...shape }))),
+      }),
+      agents: new Map([['worker', new Map(shapes.map(([name]) => [name, new Set<Verb>(verbs)]))]]),
+    })
+    const agent = await other.as('worker', { customer_id: 7 })
+    const counts = async (sql: string): Promise<number | null> => (await agent.query(sql)).rowCount
+    expect(await counts(`insert into added (customer_id, subject) values (8, 'x')`)).toBe(1)
+    expect(await counts(`update changed set status = 'x'`)).toBe(2)
+    expect(await counts('delete from emptied')).toBe(2)
+    for (const sql of [
+      'select * from added',
+      'delete from changed',
+      'select from emptied',
+      'update changed set id = 1',
+    ])
+      await expect(agent.query(sql), sql).rejects.toMatchObject({ code: expect.stringMatching(/42501|42703/) })
+    expect(await ofSetup(other.admin, other.plan)).toEqual([])
+    await other.close()
+  })
+
+  test.skipIf(missing)('masks and filters may call functions of the application that every role may call', async () => {
+    const other = await startDesk(server, {
+      tables: `${deskTables}
+        create schema app; create domain app.name as text; grant usage on schema app to public;
+        create function app.initial(text) returns text language sql immutable as 'select left($1, 1)';
+        create function app.same(text, text) returns bool language sql immutable as 'select $1 = $2';
+        create operator app.=== (leftarg = text, rightarg = text, function = app.same);
+        revoke usage on schema app from public`,
+      change: (database) => ({
+        ...database,
+        tables: new Map([
+          describeTable('customers', {
+            select: new Map<string, Mask>([['name', { sql: 'app.initial(name::app.name)' }]]),
+            where: { source: `name operator(app.===) session.region` },
+          }),
+        ]),
+      }),
+      agents: new Map([['reader', new Map([['customers', new Set<Verb>(['select'])]])]]),
+    })
+    const agent = await other.as('reader', { region: 'Ada' })
+    expect((await agent.query('select * from customers')).rows).toEqual([{ name: 'A' }])
+    await expect(agent.query(`select app.initial('x')`)).rejects.toMatchObject({ code: '42501' })
+    await other.close()
+  })
 
   test.skipIf(missing)('two administrators at once do it once', async () => {
     const url = await server.createDatabase(deskTables)

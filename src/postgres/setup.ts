@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Failure } from '../core/failure.ts'
+import { catalogSetup } from './catalog-views.ts'
 import type { Database, Names, Table, Verb } from './description.ts'
 import { verbs } from './description.ts'
 import { compileFilter } from './filter.ts'
@@ -55,6 +56,8 @@ export interface Expected {
   readonly roles: readonly ExpectedRole[]
   readonly views: readonly ExpectedView[]
   readonly functions: readonly ExpectedFunction[]
+  /** Of the statements that make the catalogs as agents may see them. Undefined: there are none. */
+  readonly catalog: string | undefined
 }
 
 export interface ExpectedRole {
@@ -96,6 +99,7 @@ export async function planSetup(database: Database, settings: Settings): Promise
     throw new Failure('invalid', `\`${gateway.user}\` is the role of an agent: the gateway needs one of its own`)
   const mark = markOf(databaseName, alias)
   const { owner } = names
+  const catalog = catalogSetup(names, agentsOf(roles), database.catalog)
   const passwords = new Map([gateway.user, ...agentsOf(roles)].map((role) => [role, variableOf(role)]))
   const steps: Step[] = [
     { title: 'Names are resolved in the system catalogs alone', sql: pinned },
@@ -135,6 +139,7 @@ export async function planSetup(database: Database, settings: Settings): Promise
       sql: `${view.sql};\n${signView(view, names)}`,
     })),
     { title: 'What agents may do with the views', sql: agentGrants(views, roles, names) },
+    { title: 'Catalogs as agents may see them', sql: catalog.sql },
     { title: 'The administrator is itself again', sql: 'reset role;' },
     { title: 'The owner of the views may do what they need, and nothing else', sql: ownerGrants(views, names) },
     { title: 'Agents that insert may draw from the sequences of defaults', sql: sequenceGrants(views, roles) },
@@ -678,7 +683,9 @@ function ownerGrants(views: readonly View[], { owner, policy, internal, catalog 
       ...(update.length > 0 ? [`update (${columnList(update)})`] : []),
       ...(canDelete ? ['delete'] : []),
     ]
-    return `grant ${given.join(', ')} on ${quoted(base.schema)}.${quoted(base.table)} to ${quoted(owner)};`
+    return given.length === 0
+      ? ''
+      : `grant ${given.join(', ')} on ${quoted(base.schema)}.${quoted(base.table)} to ${quoted(owner)};`
   })
   return `${block(`
 declare
