@@ -21,6 +21,7 @@ import { openAuthority } from './gateway/http/certificates.ts'
 import { startProxy } from './gateway/http/proxy.ts'
 import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
+import { createAdministration } from './gateway/postgres/administration.ts'
 import { createPostgresGateway } from './gateway/postgres/server.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
 import { createApprovals } from './guard/approvals.ts'
@@ -220,6 +221,11 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       stopStore: stores.stops,
       pins: stores.pins,
       audit,
+      databases: createAdministration({
+        resources: () => [...sql.live().values()].map(({ resource }) => resource),
+        audit,
+        clock,
+      }),
       operations: {
         find: (permission) =>
           api.find(permission) ??
