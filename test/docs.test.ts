@@ -20,10 +20,11 @@ function whole(piece: string): string {
   return `${within >= 2 ? 'resources:\n' : ''}${within >= 4 ? api : ''}${piece}`
 }
 
-const blocks = ['README.md', 'docs/agents.md', 'docs/mcp.md', 'docs/http.md', 'docs/secrets.md'].flatMap((page) =>
-  [...fs.readFileSync(path.join(root, page), 'utf8').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(
-    ([, text = ''], position) => [page, position + 1, text] as const,
-  ),
+const blocks = ['README.md', 'docs/agents.md', 'docs/mcp.md', 'docs/http.md', 'docs/secrets.md', 'docs/sql.md'].flatMap(
+  (page) =>
+    [...fs.readFileSync(path.join(root, page), 'utf8').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(
+      ([, text = ''], position) => [page, position + 1, text] as const,
+    ),
 )
 
 test.each(blocks)('%s: configuration %i can be loaded as it stands', (page, _, text) => {
