@@ -3,6 +3,7 @@ import type { Json } from '../../core/json.ts'
 import { join } from '../../core/label.ts'
 import type { Label } from '../../core/label.ts'
 import type { Effect, Permission } from '../../core/permission.ts'
+import type { Database } from '../../postgres/description.ts'
 import type { Refused, Statement, Use } from '../../postgres/verdict.ts'
 import type { PostgresResource } from './resource.ts'
 
@@ -50,22 +51,35 @@ export function statementAction(
   }
 }
 
-/** A statement that is never passed on, whatever policy says: written down like any other refusal. */
-export const refusedAction = (
+/**
+ * A statement that is never passed on, whatever policy says: written down like any other refusal. `seen` is what the
+ * session may know of the database: the record tells what is described beyond that from what is not there, the agent
+ * is told neither.
+ */
+export function refusedAction(
   session: string,
-  { alias }: PostgresResource,
+  { alias, database }: PostgresResource,
   text: string,
   { sqlstate, because }: Refused,
-): Action => ({
-  session,
-  permission: `${alias}:query`,
-  effect: 'read',
-  args: { statement: text },
-  problems: [],
-  label: { trust: 'trusted', readers: 'public' },
-  via: 'sql',
-  refused: { rule: `sql:${sqlstate}`, because },
-})
+  { seen = database, parameters }: { readonly seen?: Database; readonly parameters?: readonly Json[] } = {},
+): Action {
+  const hidden = sqlstate === '42P01' ? [...database.tables.keys()].filter((name) => !seen.tables.has(name)) : []
+  const named = hidden.filter((name) => text.includes(name))
+  return {
+    session,
+    permission: `${alias}:query`,
+    effect: 'read',
+    args: { statement: text, ...(parameters === undefined ? {} : { parameters }) },
+    problems: [],
+    label: { trust: 'trusted', readers: 'public' },
+    via: 'sql',
+    refused: {
+      rule: `sql:${sqlstate}`,
+      because,
+      ...(named.length === 0 ? {} : { detail: `there, and not held: ${named.join(', ')}` }),
+    },
+  }
+}
 
 /** Where the operator wants people asked about every such change. */
 export function asksAlways(resource: PostgresResource, { uses }: Pick<Statement, 'uses'>): Pick<Action, 'asks'> {

@@ -1,6 +1,8 @@
+import type { Socket } from 'node:net'
 import type pg from 'pg'
 import { Failure } from '../../core/failure.ts'
 import type { Json } from '../../core/json.ts'
+import { parseJson } from '../../guard/json.ts'
 import type { Backend } from './connect.ts'
 
 // One statement on a connection of its session's own: bounded in rows, bytes and time, and undone where it touches more
@@ -62,37 +64,70 @@ const grace = 2_000
 
 /**
  * Runs it. Fails with a StatementError as the server says, TouchedTooMany, `limited` where it takes too long,
- * `too_large`, `cancelled`, or `unavailable` when the connection is lost: then the change may have happened.
+ * `too_large`, `cancelled`, or `unavailable` when the connection is lost. Whatever it fails with, nothing was changed;
+ * save where the message says that it may have been.
  */
 export async function execute(backend: Backend, wanted: Wanted, signal: AbortSignal): Promise<Result> {
-  const { client } = backend
-  const { isWrite, most } = wanted
-  const watch = watchOver(backend, most, signal)
+  const watch = watchOver(backend, wanted.most, signal)
+  const running = { isCommitting: false }
+  const submitted = submission(wanted)
   try {
-    if (!isWrite) return await submit(client, wanted)
-    await client.query('begin read write')
-    let result: Result
-    try {
-      result = await submit(client, wanted)
-      if (most.touched !== undefined && result.count > most.touched)
-        throw new TouchedTooMany(result.count, most.touched)
-    } catch (thrown) {
-      if (!backend.ended.aborted) await client.query('rollback').catch(() => backend.close())
-      throw thrown
-    }
-    await client.query('commit')
-    return result
+    if (!wanted.isWrite) return await submitted.by(backend.client)
+    return await change(backend, submitted, wanted.most, watch, running)
   } catch (thrown) {
-    throw watch.reason() ?? inWords(thrown, backend)
+    const sofar = submitted.sofar()
+    if (watch.reason()?.code === 'too_large' && !wanted.isWrite && sofar.rows.length > 0) return sofar
+    const failure = watch.reason() ?? inWords(thrown, backend)
+    if (running.isCommitting && !(failure instanceof StatementError))
+      throw new Failure(failure.code, `${failure.message}: the change may have happened, or not`, { cause: failure })
+    throw failure
   } finally {
     watch.stop()
+    // What was told to stop may hear it late. It must not be the next statement that is stopped.
+    if (watch.reason() !== undefined || isGone(backend)) await backend.close()
   }
 }
+
+/** In a transaction of its own, which ends before anything of the result is handed on. */
+async function change(
+  backend: Backend,
+  submitted: Submission,
+  { touched }: Wanted['most'],
+  watch: Watch,
+  running: { isCommitting: boolean },
+): Promise<Result> {
+  const { client } = backend
+  await client.query('begin read write')
+  let result: Result
+  try {
+    result = await submitted.by(client)
+    if (touched !== undefined && result.count > touched) throw new TouchedTooMany(result.count, touched)
+    // INVARIANT: what was cut is not committed, also where the server was done before it heard of it.
+    const reason = watch.reason()
+    if (reason !== undefined) throw reason
+  } catch (thrown) {
+    if (!isGone(backend)) await client.query('rollback').catch(() => backend.close())
+    throw thrown
+  }
+  running.isCommitting = true
+  await client.query('commit')
+  running.isCommitting = false
+  return result
+}
+
+/** Whether a connection is over, or about to be. */
+export const isGone = ({ ended, client }: Backend): boolean => ended.aborted || streamOf(client).destroyed
+
+const streamOf = (client: pg.Client): Socket =>
+  (client as unknown as { connection: { stream: Socket } }).connection.stream
+
+type Watch = ReturnType<typeof watchOver>
 
 /** Ends what takes too long, sends too much, or is not wanted any more. */
 function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: AbortSignal) {
   let reason: Failure | undefined
   let hard: NodeJS.Timeout | undefined
+  let received = 0
   const stop = (failure: Failure): void => {
     if (reason !== undefined) return
     reason = failure
@@ -102,18 +137,18 @@ function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: Ab
   const leave = (): void =>
     stop(signal.reason instanceof Failure ? signal.reason : new Failure('cancelled', 'the caller left'))
   const timer = setTimeout(() => stop(new Failure('limited', `it took longer than ${time} ms`)), time)
-  const { stream } = (backend.client as unknown as { connection: { stream: import('node:net').Socket } }).connection
-  const before = stream.bytesRead
-  const weigh = (): void => {
-    if (stream.bytesRead - before <= bytes + slack) return
-    reason ??= new Failure('too_large', `one of its rows is larger than a result may be (${bytes} bytes)`)
+  const stream = streamOf(backend.client)
+  const weigh = (chunk: Buffer): void => {
+    received += chunk.length
+    if (received <= bytes + slack || reason !== undefined) return
+    reason = new Failure('too_large', `its result is much larger than it may be (${bytes} bytes)`)
     void backend.close()
   }
   stream.on('data', weigh)
   if (signal.aborted) leave()
   else signal.addEventListener('abort', leave, { once: true })
   return {
-    reason: () => reason,
+    reason: (): Failure | undefined => reason,
     stop() {
       clearTimeout(timer)
       clearTimeout(hard)
@@ -126,9 +161,9 @@ function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: Ab
 /** What went wrong, without what the server adds to it: details show values of columns that nobody asked for. */
 function inWords(thrown: unknown, backend: Backend): Failure | StatementError {
   if (thrown instanceof Failure) return thrown
-  const { code, message } = thrown as { readonly code?: unknown; readonly message?: unknown }
-  if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !backend.ended.aborted)
-    return new StatementError(code, String(message).slice(0, 2_000))
+  const { code, message, severity } = thrown as Partial<Record<'code' | 'message' | 'severity', unknown>>
+  const isSaid = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && severity === 'ERROR'
+  if (isSaid && !backend.ended.aborted) return new StatementError(code, String(message).slice(0, 2_000))
   return new Failure('unavailable', 'the connection to the database was lost', { cause: thrown })
 }
 
@@ -151,99 +186,113 @@ interface Field {
   readonly dataTypeID: number
 }
 
-/** One statement in the extended protocol, which itself refuses two of them. */
-function submit(client: pg.Client, { text, parameters, most }: Wanted): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    let fields: readonly Field[] = []
-    const rows: Json[][] = []
-    let bytes = 0
-    let count = 0
-    let cut: Result['cut']
-    let failed: unknown
-    let onTypes: ((message: { dataTypeIDs: readonly number[] }) => void) | undefined
+interface Submission {
+  /** Sends it. Done when the server is. */
+  by(client: pg.Client): Promise<Result>
+  /** What there is of the result. */
+  sofar(): Result
+}
 
-    const query = {
-      submit(connection: Connection): null {
-        const run = (types: readonly number[]): void => {
-          connection.stream.cork()
-          connection.bind({ values: parameters.map((value, position) => parameterText(value, types[position] ?? 0)) })
-          connection.describe({ type: 'P', name: '' })
-          connection.execute({ portal: '', rows: Math.min(batch, most.rows + 1) })
-          connection.flush()
-          connection.stream.uncork()
-        }
-        connection.parse({ text, name: '' })
-        if (!parameters.some((value) => typeof value === 'object' && value !== null)) {
-          run([])
-          return null
-        }
-        // How a list or an object is written depends on the type that the server found for it.
-        onTypes = ({ dataTypeIDs }) => run(dataTypeIDs)
-        connection.once('parameterDescription', onTypes)
-        connection.describe({ type: 'S', name: '' })
-        connection.flush()
-        return null
-      },
-      handleRowDescription(message: { readonly fields: readonly Field[] }): void {
-        fields = message.fields
-      },
-      handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
-        if (cut !== undefined) return
-        const size = message.fields.reduce((sum, field) => sum + (field?.length ?? 0), 0)
-        if (rows.length >= most.rows) cut = 'rows'
-        else if (bytes + size > most.bytes) cut = 'bytes'
-        else {
-          bytes += size
-          rows.push(message.fields.map((value, position) => jsonOf(value, fields[position]?.dataTypeID ?? 0)))
-        }
-      },
-      handlePortalSuspended(connection: Connection): void {
-        if (cut !== undefined) return connection.sync()
-        connection.execute({ portal: '', rows: Math.min(batch, most.rows + 1 - rows.length) })
-        connection.flush()
-      },
-      handleCommandComplete(message: { readonly text: string }, connection: Connection): void {
-        count = Number(/(\d+)$/.exec(message.text)?.[1] ?? 0)
-        connection.sync()
-      },
-      handleEmptyQuery(connection: Connection): void {
-        connection.sync()
-      },
-      handleCopyInResponse(connection: Connection & { sendCopyFail(reason: string): void }): void {
-        connection.sendCopyFail('not here')
-      },
-      handleCopyData(): void {},
-      handleError(error: unknown, connection?: Connection): void {
-        failed ??= error
-        if (onTypes !== undefined) connection?.off('parameterDescription', onTypes)
-        // The server skips everything up to this. Where the connection is gone, nothing more comes.
-        if (connection !== undefined && error instanceof Error && 'severity' in error) connection.sync()
-        else reject(error as Error)
-      },
-      handleReadyForQuery(): void {
-        if (failed !== undefined) return reject(failed as Error)
-        const columns = fields.map(({ name, dataTypeID }) => ({ name, type: typeNames.get(dataTypeID) ?? 'text' }))
-        resolve({
-          columns,
-          rows,
-          count: fields.length > 0 && cut !== undefined ? rows.length : count,
-          bytes,
-          ...(cut === undefined ? {} : { cut }),
-        })
-      },
-    }
-    client.query(query as unknown as pg.Submittable)
+/** One statement in the extended protocol, which itself refuses two of them. */
+function submission({ text, parameters, isWrite, most }: Wanted): Submission {
+  let fields: readonly Field[] = []
+  const rows: Json[][] = []
+  let bytes = 0
+  let count = 0
+  let cut: Result['cut']
+
+  const sofar = (): Result => ({
+    columns: fields.map(({ name, dataTypeID }) => ({ name, type: typeNames.get(dataTypeID) ?? 'text' })),
+    rows,
+    count: isWrite ? count : rows.length,
+    bytes,
+    ...(cut === undefined ? {} : { cut }),
   })
+
+  const by = (client: pg.Client): Promise<Result> =>
+    new Promise((resolve, reject) => {
+      let onTypes: ((message: { dataTypeIDs: readonly number[] }) => void) | undefined
+      let isDone = false
+
+      const query = {
+        submit(connection: Connection): null {
+          const run = (types: readonly number[]): void => {
+            connection.stream.cork()
+            connection.bind({ values: parameters.map((value, position) => parameterText(value, types[position] ?? 0)) })
+            connection.describe({ type: 'P', name: '' })
+            connection.execute({ portal: '', rows: Math.min(batch, most.rows + 1) })
+            connection.flush()
+            connection.stream.uncork()
+          }
+          connection.parse({ text, name: '' })
+          if (!parameters.some((value) => typeof value === 'object' && value !== null)) {
+            run([])
+            return null
+          }
+          // How a list or an object is written depends on the type that the server found for it.
+          onTypes = ({ dataTypeIDs }) => run(dataTypeIDs)
+          connection.once('parameterDescription', onTypes)
+          connection.describe({ type: 'S', name: '' })
+          connection.flush()
+          return null
+        },
+        handleRowDescription(message: { readonly fields: readonly Field[] }): void {
+          fields = message.fields
+        },
+        handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
+          if (cut !== undefined) return
+          const size = message.fields.reduce((sum, field) => sum + (field === null ? 0 : Buffer.byteLength(field)), 0)
+          if (rows.length >= most.rows) cut = 'rows'
+          else if (bytes + size > most.bytes) cut = 'bytes'
+          else {
+            bytes += size
+            rows.push(message.fields.map((value, position) => jsonOf(value, fields[position]?.dataTypeID ?? 0)))
+          }
+        },
+        handlePortalSuspended(connection: Connection): void {
+          // A change is seen to its end: only then does the server say how many rows it touched.
+          if (cut !== undefined && !isWrite) return connection.sync()
+          connection.execute({ portal: '', rows: isWrite ? batch : Math.min(batch, most.rows + 1 - rows.length) })
+          connection.flush()
+        },
+        handleCommandComplete(message: { readonly text: string }, connection: Connection): void {
+          count = Number(/(\d+)$/.exec(message.text)?.[1] ?? 0)
+          connection.sync()
+        },
+        handleEmptyQuery(connection: Connection): void {
+          connection.sync()
+        },
+        handleCopyInResponse(connection: Connection & { sendCopyFail(reason: string): void }): void {
+          connection.sendCopyFail('not here')
+        },
+        handleCopyData(): void {},
+        handleError(error: Error, connection?: Connection): void {
+          if (onTypes !== undefined) connection?.off('parameterDescription', onTypes)
+          // The server skips everything up to this; the next statement waits until it did. Where the connection is gone,
+          // nothing more comes.
+          const isSaid = 'severity' in error
+          if (isSaid && !isDone) connection?.sync()
+          isDone = true
+          reject(error)
+        },
+        handleReadyForQuery(): void {
+          isDone = true
+          resolve(sofar())
+        },
+      }
+      client.query(query as unknown as pg.Submittable)
+    })
+
+  return { by, sofar }
 }
 
 const jsonTypes = new Set([114, 3802])
 
-/** A value as the server reads it. */
+/** A value as the server reads it. A text is passed as it is, whatever its type. */
 function parameterText(value: Json, type: number): string | null {
-  if (value === null) return null
-  if (typeof value === 'string' && !jsonTypes.has(type)) return value
+  if (value === null || typeof value === 'string') return value
   if (Array.isArray(value) && !jsonTypes.has(type)) return arrayText(value)
-  return typeof value === 'object' || jsonTypes.has(type) ? JSON.stringify(value) : String(value)
+  return typeof value === 'object' ? JSON.stringify(value) : String(value)
 }
 
 /** A list as the text of an array (PostgreSQL documentation, 8.15.2). */
@@ -258,9 +307,10 @@ const arrayText = (values: readonly Json[]): string =>
     )
     .join(',')}}`
 
-/** Built-in types by their number (pg_type.dat); any other is text. */
+/** Built-in types by their number (pg_type.dat); any other is told as text, which is how its values come. */
 const typeNames: ReadonlyMap<number, string> = new Map([
   [16, 'boolean'],
+  [17, 'bytea'],
   [20, 'bigint'],
   [21, 'smallint'],
   [23, 'integer'],
@@ -268,6 +318,12 @@ const typeNames: ReadonlyMap<number, string> = new Map([
   [114, 'json'],
   [700, 'real'],
   [701, 'double precision'],
+  [1000, 'boolean[]'],
+  [1005, 'smallint[]'],
+  [1007, 'integer[]'],
+  [1009, 'text[]'],
+  [1015, 'character varying[]'],
+  [1016, 'bigint[]'],
   [1042, 'character'],
   [1043, 'character varying'],
   [1082, 'date'],
@@ -275,22 +331,28 @@ const typeNames: ReadonlyMap<number, string> = new Map([
   [1114, 'timestamp'],
   [1184, 'timestamptz'],
   [1186, 'interval'],
+  [1231, 'numeric[]'],
   [1700, 'numeric'],
   [2950, 'uuid'],
+  [2951, 'uuid[]'],
   [3802, 'jsonb'],
 ])
+
+const numberTypes = new Set([20, 21, 23, 700, 701])
+/** How deep JSON in a column may be nested, to be JSON in the result. */
+const mostDeep = 32
 
 /** A value as JSON has it, where nothing of it is lost; else its text. */
 function jsonOf(text: string | null, type: number): Json {
   if (text === null) return null
   if (type === 16) return text === 't'
-  if (type === 21 || type === 23 || type === 700 || type === 701 || type === 20) {
+  if (numberTypes.has(type)) {
     const value = Number(text)
     return Number.isFinite(value) && (type !== 20 || Number.isSafeInteger(value)) ? value : text
   }
   if (!jsonTypes.has(type)) return text
   try {
-    return JSON.parse(text) as Json
+    return parseJson(text, { maxBytes: Infinity, maxDepth: mostDeep })
   } catch {
     return text
   }

@@ -1,6 +1,8 @@
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises'
 import { Failure } from '../../core/failure.ts'
 import type { Sessions } from '../../guard/sessions.ts'
-import type { Backend, Connections } from './connect.ts'
+import type { Backend, Connections, Owner } from './connect.ts'
+import { isGone } from './execute.ts'
 
 /** Connections for single statements, of sessions that come back: kept a while, and never handed to another session. */
 export interface Pool {
@@ -11,8 +13,19 @@ export interface Pool {
 
 /** Milliseconds that a connection waits for the next statement of its session. */
 const keptFor = 30_000
+/** How often a connection is tried once another was given up for it, and milliseconds between. */
+const mostAttempts = 10
+const pause = 20
 /** Connections of one session at one moment. */
 const mostOfSession = 4
+
+/**
+ * What is not known to change something can't: a change says so itself when it begins. And values are written in the one
+ * way that everybody reads alike, whatever the database is set to.
+ */
+const settings =
+  "set default_transaction_read_only = on; set datestyle = 'ISO, YMD'; set intervalstyle = 'iso_8601'; " +
+  "set bytea_output = 'hex'; set extra_float_digits = 1"
 
 interface Kept {
   readonly backend: Backend
@@ -22,20 +35,22 @@ interface Kept {
 export function createPool(connections: Connections, sessions: Pick<Sessions, 'get'>): Pool {
   const idle = new Map<string, Kept[]>()
   const busy = new Map<string, number>()
+  let isClosed = false
 
   async function taken(session: string): Promise<Backend> {
     const kept = idle.get(session)?.pop()
     if (kept !== undefined) {
       clearTimeout(kept.timer)
-      if (!kept.backend.ended.aborted) return kept.backend
+      if (idle.get(session)?.length === 0) idle.delete(session)
+      if (!isGone(kept.backend)) return kept.backend
       return taken(session)
     }
     const found = sessions.get(session)
     if (found === undefined) throw new Failure('unavailable', 'this session is over')
-    const backend = await connections.open({ session, agent: found.agent, facts: found.facts })
+    const backend = await opened({ session, agent: found.agent, facts: found.facts })
+    backend.ended.addEventListener('abort', () => drop(session, backend), { once: true })
     try {
-      // What is not known to change something can't. A change says so itself when it begins.
-      await backend.client.query('set default_transaction_read_only = on')
+      await backend.client.query(settings)
       return backend
     } catch (cause) {
       await backend.close()
@@ -43,17 +58,39 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
     }
   }
 
+  /** Where an agent has all the connections that it may have, those that wait in vain make room. */
+  async function opened(owner: Owner): Promise<Backend> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await connections.open(owner)
+      } catch (thrown) {
+        const isFull = thrown instanceof Failure && thrown.code === 'limited'
+        if (!isFull || attempt > mostAttempts || (attempt === 1 && !freed(owner.agent))) throw thrown
+        // The server takes a moment to see that one is gone.
+        if (attempt > 1) await setTimeoutPromise(pause)
+      }
+    }
+  }
+
+  function freed(agent: string): boolean {
+    for (const [session, [oldest]] of idle) {
+      if (oldest === undefined || sessions.get(session)?.agent !== agent) continue
+      void oldest.backend.close()
+      return true
+    }
+    return false
+  }
+
   function giveBack(session: string, backend: Backend): void {
-    if (backend.ended.aborted) return
-    const timer = setTimeout(() => {
-      drop(session, backend)
-      void backend.close()
-    }, keptFor)
+    if (isGone(backend)) return
+    if (isClosed || sessions.get(session) === undefined) return void backend.close()
+    const timer = setTimeout(() => void backend.close(), keptFor)
     timer.unref()
     idle.set(session, [...(idle.get(session) ?? []), { backend, timer }])
   }
 
   function drop(session: string, backend: Backend): void {
+    for (const each of idle.get(session) ?? []) if (each.backend === backend) clearTimeout(each.timer)
     const left = (idle.get(session) ?? []).filter((each) => each.backend !== backend)
     if (left.length === 0) idle.delete(session)
     else idle.set(session, left)
@@ -87,6 +124,9 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
       }
     },
     ended: (gone) => gone.forEach(letGo),
-    close: () => [...idle.keys()].forEach(letGo),
+    close() {
+      isClosed = true
+      ;[...idle.keys()].forEach(letGo)
+    },
   }
 }

@@ -8,6 +8,8 @@ import type { Masker } from '../../guard/mask.ts'
 import { schemaCompiler } from '../../guard/schema.ts'
 import type { Sessions } from '../../guard/sessions.ts'
 import type { Tool, Tools } from '../../guard/tool.ts'
+import type { Database } from '../../postgres/description.ts'
+import { createReachFinder } from '../../postgres/impact.ts'
 import { openChecker } from '../../postgres/parse.ts'
 import type { Checker } from '../../postgres/parse.ts'
 import { createConnections } from './connect.ts'
@@ -17,6 +19,8 @@ import type { Impact } from './impact.ts'
 import { createPool } from './pool.ts'
 import type { Pool } from './pool.ts'
 import type { PostgresResource } from './resource.ts'
+import { createSeen } from './seen.ts'
+import type { May } from './seen.ts'
 import { toolsFor } from './tools.ts'
 
 export interface PostgresGatewayPorts {
@@ -34,6 +38,8 @@ export interface Live {
   readonly connections: Connections
   readonly pool: Pool
   readonly impact: Impact
+  /** The description as a session may know it: what statements are to be checked against. */
+  readonly seen: (may: May) => Database
   readonly tools: readonly Tool[]
 }
 
@@ -70,6 +76,7 @@ const retireAfter = 60_000
 export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGateway {
   const { guard, sessions, mask, report } = ports
   const compile = schemaCompiler()
+  const finder = createReachFinder()
   const open = new Set<Live>()
   let live = new Map<string, Live>()
   /** Of all databases together, once there is one. */
@@ -81,17 +88,19 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
     const reads = checker
     const connections = createConnections(resource, report)
     const pool = createPool(connections, sessions)
-    const impact = createImpact(resource, pool)
+    const impact = createImpact(resource, pool, finder)
+    const seen = createSeen(resource)
     const tools = toolsFor({
       resource,
       pool,
       impact,
+      seen,
       compile: (schema) => compile(schema),
-      check: (text, session) => reads.check(text, resource.database, { one: true, caller: session }),
+      check: (text, description, session) => reads.check(text, description, { one: true, caller: session }),
       may: (session, permission, effect) => guard.visible(session, permission, effect),
       mask: (value: Json) => mask.json(value),
     })
-    const made = { resource, checker: reads, connections, pool, impact, tools }
+    const made = { resource, checker: reads, connections, pool, impact, seen, tools }
     open.add(made)
     return made
   }

@@ -5,9 +5,9 @@ import type { Effect, Permission } from '../../core/permission.ts'
 import type { Performed, Permit } from '../../guard/guard.ts'
 import type { ArgumentSchema } from '../../guard/schema.ts'
 import type { Tool, ToolAnswer, ToolCall } from '../../guard/tool.ts'
-import { verbs } from '../../postgres/description.ts'
-import type { Table, Verb } from '../../postgres/description.ts'
-import type { Statement, Use, Verdict } from '../../postgres/verdict.ts'
+import { noTable } from '../../postgres/check.ts'
+import type { Database } from '../../postgres/description.ts'
+import type { Refused, Statement, Use, Verdict } from '../../postgres/verdict.ts'
 import {
   asksAlways,
   asksOf,
@@ -23,20 +23,23 @@ import type { Result } from './execute.ts'
 import type { Impact } from './impact.ts'
 import type { Pool } from './pool.ts'
 import type { PostgresResource, SqlTool } from './resource.ts'
+import { verbsFor } from './seen.ts'
+import type { May } from './seen.ts'
 
 // A database as tools: `query` takes any statement, `describe` tells what there is, and those that the operator wrote.
 
 export interface ToolPorts {
   readonly resource: PostgresResource
   readonly pool: Pool
-  readonly check: (text: string, session: string) => Promise<Verdict>
+  /** What a text does, against the description as a session may know it. */
+  readonly check: (text: string, seen: Database, session: string) => Promise<Verdict>
+  /** The description as a session may know it. */
+  readonly seen: (may: May) => Database
   readonly impact: Impact
   readonly may: (session: string, permission: Permission, effect: Effect) => boolean
   readonly mask: (value: Json) => Json
   readonly compile: (schema: JsonObject) => ArgumentSchema
 }
-
-type May = (permission: Permission, effect: Effect) => boolean
 
 const querySchema: JsonObject = {
   type: 'object',
@@ -94,68 +97,58 @@ const seesAny =
   (may: May): boolean =>
     [...resource.database.tables.values()].some((table) => verbsFor(resource, table, may).length > 0)
 
-/** What a session may do to a table, whatever the conditions. */
-const verbsFor = ({ alias }: PostgresResource, table: Table, may: May): readonly Verb[] =>
-  verbs.filter((verb) => {
-    const effects: readonly Effect[] =
-      verb === 'update' ? ['write', 'destroy'] : [effectOf({ table: table.name, verb, columns: [], isBounded: true })]
-    return effects.some((effect) => may(tablePermission(alias, { table: table.name, verb }), effect))
-  })
-
 // Statements of agents -------------------------------------------------------------------------------------------------
 
 async function prepareQuery(ports: ToolPorts, args: JsonObject, session: string): Promise<ToolCall> {
   const { resource } = ports
-  const text = String(args['sql'])
+  const text = args['sql'] as string
   const parameters = (args['parameters'] ?? []) as readonly Json[]
-  const verdict = await ports.check(text, session)
-  const refuse = (sqlstate: string, because: string): ToolCall => ({
-    action: refusedAction(session, resource, text, { kind: 'refused', sqlstate, because }),
-    perform: () => Promise.reject(new Failure('forbidden', because)),
-  })
-  if (verdict.kind === 'refused')
-    return refuse(
-      verdict.sqlstate,
-      verdict.hint === undefined ? verdict.because : `${verdict.because} (${verdict.hint})`,
-    )
-  const [statement, ...more] = verdict.statements
-  if (statement === undefined || more.length > 0) return refuse('42601', 'expected exactly one statement')
-  if (!['select', 'insert', 'update', 'delete'].includes(statement.command))
-    return refuse('0A000', `expected SELECT, INSERT, UPDATE or DELETE: ${statement.command} has no use here`)
-  if (statement.isCatalog)
-    return refuse('42501', 'expected a statement over your tables: `describe` tells what there is')
-  if (statement.uses.length === 0) return refuse('42501', 'expected a statement over at least one of your tables')
-
-  // What a session does not hold is answered like what is not there.
   const may: May = (permission, effect) => ports.may(session, permission, effect)
+  const description = ports.seen(may)
+  const refuse = (refused: Refused): ToolCall => {
+    const { because, hint } = refused
+    const said = hint === undefined ? because : `${because} (${hint})`
+    const action = refusedAction(
+      session,
+      resource,
+      text,
+      { ...refused, because: said },
+      { seen: description, parameters },
+    )
+    return { action, perform: () => Promise.reject(new Failure('forbidden', said)) }
+  }
+  const no = (sqlstate: string, because: string): ToolCall => refuse({ kind: 'refused', sqlstate, because })
+
+  const verdict = await ports.check(text, description, session)
+  if (verdict.kind === 'refused') return refuse(verdict)
+  const [statement, ...more] = verdict.statements
+  if (statement === undefined || more.length > 0) return no('42601', 'expected exactly one statement')
+  if (!['select', 'insert', 'update', 'delete'].includes(statement.command))
+    return no('0A000', `expected SELECT, INSERT, UPDATE or DELETE: ${statement.command} has no use here`)
+  if (statement.isCatalog) return no('42501', 'expected a statement over your tables: `describe` tells what there is')
+  if (statement.uses.length === 0) return no('42501', 'expected a statement over at least one of your tables')
+  const action = statementAction(session, resource, statement, text, parameters)
   for (const use of statement.uses) {
     const missing = unheld(resource, use, may)
-    if (missing !== undefined) {
-      const action = statementAction(session, resource, statement, text, parameters)
-      return {
-        action: { ...action, refused: { rule: `sql:${missing.sqlstate}`, because: missing.because } },
-        perform: () => Promise.reject(new Failure('forbidden', missing.because)),
-      }
-    }
+    if (missing === undefined) continue
+    const { sqlstate, because } = missing
+    const refused = { ...action, refused: { rule: `sql:${sqlstate}`, because } }
+    return { action: refused, perform: () => Promise.reject(new Failure('forbidden', because)) }
   }
-  const action = statementAction(session, resource, statement, text, parameters)
   return callOf(ports, session, action, { statement, text, parameters, rows: mostReturned(resource, statement) })
 }
 
 /** What is wrong where a session does not hold a permission that a statement needs. */
-export function unheld(
-  resource: PostgresResource,
-  use: Use,
-  may: May,
-): { readonly sqlstate: string; readonly because: string } | undefined {
+export function unheld(resource: PostgresResource, use: Use, may: May): Refused | undefined {
   if (may(tablePermission(resource.alias, use), effectOf(use))) return undefined
   const table = resource.database.tables.get(use.table)
-  return table === undefined || verbsFor(resource, table, may).length === 0
-    ? { sqlstate: '42P01', because: `relation "${use.table}" does not exist` }
-    : {
-        sqlstate: '42501',
-        because: `permission denied for table ${use.table}: ${use.verb} is not among what this session may do to it`,
-      }
+  if (table === undefined || verbsFor(resource, table, may).length === 0) return noTable(use.table)
+  const what = use.verb === 'update' && !use.isBounded ? 'update without the whole key in its condition' : use.verb
+  return {
+    kind: 'refused',
+    sqlstate: '42501',
+    because: `permission denied for table ${use.table}: ${what} is not among what this session may do to it`,
+  }
 }
 
 interface Run {
@@ -164,25 +157,49 @@ interface Run {
   readonly parameters: readonly Json[]
   /** Rows that it may return. */
   readonly rows: number
+  /** Whether the operator wrote it: then it does not stand in the arguments. */
+  readonly isOwn?: true
+  /** How many rows it touched when it was tried and undone. */
+  readonly touched?: number
 }
 
 /** A call that runs a statement once it is allowed, and asks where it turns out to touch more than was thought. */
 function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run: Run): ToolCall {
   const { resource } = ports
-  const { statement } = run
+  const { statement, text, parameters, isOwn } = run
   const isWrite = statement.uses.some(({ verb }) => verb !== 'select')
   const bound = mostTouched(resource, statement)
-  const evidence = isWrite ? (cut: AbortSignal) => ports.impact(session, run, cut) : undefined
+  // Where the server's count would not be of all that is changed, a bound in rows can't be held: people are asked at once.
+  const asks =
+    action.asks ?? (bound !== undefined && statement.changesWithin ? asksOf(resource, bound.use, within) : undefined)
+  const evidence = async (cut: AbortSignal): Promise<JsonObject> => ({
+    ...(await ports.impact(session, run, cut)),
+    ...(isOwn === true ? { statement: text, parameters } : {}),
+  })
 
   return {
-    action,
-    perform: (signal, passed, permit) => perform(signal, passed, permit),
-    ...(evidence === undefined ? {} : { evidence }),
+    action: { ...action, ...(asks === undefined ? {} : { asks }) },
+    perform,
+    ...(isWrite ? { evidence } : {}),
     again(thrown) {
       if (!(thrown instanceof TouchedTooMany)) return undefined
-      const asks = bound && asksOf(resource, bound.use, `it touches ${thrown.touched} rows`)
-      return callOf(ports, session, { ...action, ...(asks === undefined ? {} : { asks }) }, run)
+      const { touched } = thrown
+      const asksAgain = bound && asksOf(resource, bound.use, `it touches ${touched} rows`)
+      return callOf(
+        ports,
+        session,
+        { ...action, ...(asksAgain === undefined ? {} : { asks: asksAgain }) },
+        { ...run, touched },
+      )
     },
+  }
+
+  /** Rows that it may touch. Who agreed, agreed to so many; where policy only observes, there is no bound. */
+  function mostRows({ evidence: agreed }: Permit): number | undefined {
+    if (statement.changesWithin) return undefined
+    if (agreed === undefined) return asks === undefined ? bound?.rows : undefined
+    const { rows } = agreed
+    return typeof rows === 'number' ? rows : undefined
   }
 
   async function perform(
@@ -190,23 +207,12 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
     passed: (bytes: number, sent?: number) => void,
     permit: Permit,
   ): Promise<Performed<ToolAnswer>> {
-    const approved = permit.evidence?.['rows']
-    // Who agreed, agreed to so many rows. Where people would have been asked but policy only observes, there is no bound.
-    const own = action.asks === undefined ? bound?.rows : undefined
-    const touched = permit.evidence === undefined ? own : typeof approved === 'number' ? approved : undefined
+    const touched = isWrite ? mostRows(permit) : undefined
     const { bytes, time } = resource.database.most
     return ports.pool.use(session, async (backend) => {
       try {
-        const result = await execute(
-          backend,
-          {
-            text: run.text,
-            parameters: run.parameters,
-            isWrite,
-            most: { rows: run.rows, bytes, time, ...(touched === undefined ? {} : { touched }) },
-          },
-          signal,
-        )
+        const most = { rows: run.rows, bytes, time, ...(touched === undefined ? {} : { touched }) }
+        const result = await execute(backend, { text, parameters, isWrite, most }, signal)
         passed(result.bytes)
         return answered(ports, result, isWrite)
       } catch (thrown) {
@@ -216,6 +222,8 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
     })
   }
 }
+
+const within = 'it changes rows in WITH, which nobody can count beforehand'
 
 function answered({ resource, mask }: ToolPorts, result: Result, isWrite: boolean): Performed<ToolAnswer> {
   const { columns, rows, count, bytes, cut } = result
@@ -235,14 +243,30 @@ function answered({ resource, mask }: ToolPorts, result: Result, isWrite: boolea
 }
 
 /** The server's own words: for the agent, which wrote the statement. */
-function failed({ mask }: ToolPorts, { code, message }: StatementError): Performed<ToolAnswer> {
-  const structured = mask({ error: { sqlstate: code, message } }) as JsonObject
+function failed(
+  { mask, resource: { alias, secrets } }: ToolPorts,
+  { code, message }: StatementError,
+): Performed<ToolAnswer> {
+  // Policy lets it through and the database does not know of that yet.
+  const isBehind =
+    code === '42P01' || code === '42703' || (code === '42501' && message.startsWith('permission denied for'))
+  const hint = isBehind
+    ? `the database is not set up for what policy allows: an operator has to run \`sallyport db apply ${alias}\``
+    : undefined
+  const structured = mask({
+    error: { sqlstate: code, message, ...(hint === undefined ? {} : { hint }) },
+  }) as JsonObject
   const { error } = structured as { readonly error: { readonly message: string } }
   return {
-    value: { text: `ERROR ${code}: ${error.message}`, structured, isError: true },
+    value: {
+      text: `ERROR ${code}: ${error.message}${hint === undefined ? '' : ` (${hint})`}`,
+      structured,
+      isError: true,
+    },
     record: structured,
     bytes: message.length,
     failed: true,
+    ...(secrets.length === 0 ? {} : { secrets }),
     checks: { ran: ['secrets'] },
   }
 }
@@ -270,6 +294,7 @@ function written(ports: ToolPorts, name: string, tool: SqlTool): Tool {
         text: sql,
         parameters: parameters.map((each) => args[each] ?? null),
         rows: Math.min(tool.rows ?? Infinity, mostReturned(resource, statement)),
+        isOwn: true,
       }),
   }
 }
