@@ -305,7 +305,7 @@ function unreachable(alias: string, cause: unknown): Failure {
   if (code === '28P01' || code === '28000')
     return new Failure(
       'unavailable',
-      `\`${alias}\` does not let Sallyport in: \`sallyport db verify ${alias}\` says why`,
+      `\`${alias}\` does not let Sallyport in: it is not set up (\`sallyport db apply ${alias}\`), or \`sallyport db verify ${alias}\` says why`,
       { cause },
     )
   if (code === '53300') return new Failure('limited', `\`${alias}\` has no room for another connection`, { cause })
