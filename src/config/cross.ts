@@ -1,4 +1,7 @@
+import { isIP } from 'node:net'
+import { Failure } from '../core/failure.ts'
 import { effects, hasWildcard } from '../core/permission.ts'
+import { isOwnName, parseNetwork, refusedAddress } from '../guard/addresses.ts'
 import { verbs } from '../postgres/description.ts'
 import type { Pattern } from '../core/permission.ts'
 import { needOf } from './ask.ts'
@@ -230,9 +233,21 @@ function checkTunnel(
 /** What is odd in a resource of kind `http`. */
 function checkHttp(name: string, resource: HttpResourceSettings, { problems, warnings }: Findings): void {
   const path = ['resources', name]
-  const { http, credential, operations, openapi } = resource
+  const { http, credential, operations, openapi, addresses } = resource
   if (http.startsWith('http:') && !isLoopback(new URL(http).hostname))
     warnings.push({ path: [...path, 'http'], message: 'nothing is encrypted on the way: use `https://`' })
+  const bad = addresses.map(networkProblem)
+  for (const [position, message] of bad.entries())
+    if (message !== undefined) problems.push({ path: [...path, 'addresses', position], message })
+  const reached = [[http, ['http']] as const]
+  const places =
+    credential?.kind === 'oauth'
+      ? [...reached, [credential.tokenUrl, ['credential', 'oauth', 'token_url']] as const]
+      : reached
+  for (const [url, at] of places) {
+    const message = placeProblem(new URL(url), addresses)
+    if (message !== undefined) problems.push({ path: [...path, ...at], message })
+  }
   if (openapi === undefined && Array.isArray(operations))
     problems.push({
       path: [...path, 'operations'],
@@ -263,6 +278,28 @@ function checkHttp(name: string, resource: HttpResourceSettings, { problems, war
         message:
           'a credential stands in this file, and every version of the file is kept: use `${secret:NAME}`, `${env:NAME}` or `${file:path}`',
       })
+}
+
+function networkProblem(source: string): string | undefined {
+  try {
+    parseNetwork(source)
+    return undefined
+  } catch (thrown) {
+    return Failure.from(thrown).message
+  }
+}
+
+/** Why nothing could ever be sent there, as far as the text tells: no name is looked up. */
+function placeProblem({ hostname }: URL, addresses: readonly string[]): string | undefined {
+  const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+  if (isIP(host) !== 0) {
+    // It names itself: what is still refused is refused whoever names it.
+    const because = refusedAddress(host, [parseNetwork(host)])
+    return because === undefined ? undefined : `nothing is ever sent there: this address ${because}`
+  }
+  if (!isOwnName(host) || addresses.length > 0) return undefined
+  const example = isLoopback(host) || host.endsWith('.localhost') ? '[127.0.0.1, "::1"]' : '[10.20.0.0/16]'
+  return `nothing is sent to a name of an own network unless its addresses are listed: expected \`addresses\` beside it, such as \`addresses: ${example}\``
 }
 
 /** Whether a variable or header of this name holds a credential, by its name. */

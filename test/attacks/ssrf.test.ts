@@ -1,11 +1,11 @@
 // Addresses that would lead a request into the house, or to where machines keep their credentials. Each is tried as
 // an address that a listed API redirects to, with its very host listed: whatever a list says, it is not reached.
 import { describe, expect, test } from 'vitest'
-import { refusedAddress } from '../../src/gateway/http/addresses.ts'
+import { refusedAddress } from '../../src/guard/addresses.ts'
 import { createEgress } from '../../src/gateway/http/egress.ts'
 import { placeOf } from '../../src/gateway/http/host.ts'
 import type { Place } from '../../src/gateway/http/host.ts'
-import { parseNetwork } from '../../src/gateway/http/addresses.ts'
+import { parseNetwork } from '../../src/guard/addresses.ts'
 
 const home = placeOf('https://api.example.com/')
 

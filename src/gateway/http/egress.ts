@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { Agent, buildConnector } from 'undici'
 import type { Dispatcher } from 'undici'
 import { Failure } from '../../core/failure.ts'
-import { refusedAddress } from './addresses.ts'
+import { refusedAddress } from '../../guard/addresses.ts'
 import { addressesFor, refusedPlace } from './host.ts'
 import type { Bounds, Place } from './host.ts'
 
@@ -143,7 +143,10 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
     agents.delete(session)
     agents.set(session, agent)
     const [oldest] = agents.keys()
-    if (agents.size > mostSessions && oldest !== undefined) take(oldest)?.close().catch(() => {})
+    if (agents.size > mostSessions && oldest !== undefined)
+      take(oldest)
+        ?.close()
+        .catch(() => {})
     return agent
   }
 
@@ -163,7 +166,10 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
     connect,
     dispatcherOf,
     ended(sessions) {
-      for (const session of sessions) take(session)?.destroy().catch(() => {})
+      for (const session of sessions)
+        take(session)
+          ?.destroy()
+          .catch(() => {})
     },
     async close() {
       await Promise.all(takeAll().map((agent) => agent.close()))

@@ -2,7 +2,8 @@ import { isIP } from 'node:net'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Failure } from '../../core/failure.ts'
-import { isOwnName, placeOf, refusedPlace } from './host.ts'
+import { isOwnName } from '../../guard/addresses.ts'
+import { placeOf, refusedPlace } from './host.ts'
 import type { Place } from './host.ts'
 
 function tried(text: string, base?: Place): Place | undefined {

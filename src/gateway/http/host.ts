@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { Failure } from '../../core/failure.ts'
-import { parseNetwork, refusedAddress } from './addresses.ts'
-import type { Network } from './addresses.ts'
+import { isOwnName, parseNetwork, refusedAddress } from '../../guard/addresses.ts'
+import type { Network } from '../../guard/addresses.ts'
 
 /** Where a request goes: an origin in the one spelling that there is of it. */
 export interface Place {
@@ -61,30 +61,6 @@ export function placeOf(text: string, base?: Place): Place {
     query: url.search,
   }
 }
-
-/** Suffixes of names that belong to a network of one's own (RFC 6761, RFC 6762, RFC 8375, and habit). */
-const ownSuffixes = [
-  'localhost',
-  'local',
-  'internal',
-  'intranet',
-  'corp',
-  'home',
-  'lan',
-  'private',
-  'svc',
-  'cluster.local',
-  'home.arpa',
-  'localdomain',
-  'onion',
-  'test',
-  'invalid',
-]
-
-/** Whether a name is one of an own network: such names lead to public addresses by accident or by malice alone. */
-export const isOwnName = (host: string): boolean =>
-  isIP(host) === 0 &&
-  (!host.includes('.') || ownSuffixes.some((suffix) => host === suffix || host.endsWith(`.${suffix}`)))
 
 /** What a resource says of where its requests may go. */
 export interface Bounds {

@@ -1,5 +1,5 @@
 import { isIP, isIPv4 } from 'node:net'
-import { Failure } from '../../core/failure.ts'
+import { Failure } from '../core/failure.ts'
 
 // Which addresses a request may go to. Deny by default: only what is known to be of the public internet passes, and
 // what a resource names itself. Sources: the IANA special-purpose registries for IPv4 (RFC 6890) and IPv6.
@@ -37,6 +37,30 @@ export function refusedAddress(address: string, named: readonly Network[]): stri
   if (forms.length > 1) return 'is an address that hides another one'
   return own === undefined ? 'is no address' : rangeOf(own)
 }
+
+/** Suffixes of names that belong to a network of one's own (RFC 6761, RFC 6762, RFC 8375, and habit). */
+const ownSuffixes = [
+  'localhost',
+  'local',
+  'internal',
+  'intranet',
+  'corp',
+  'home',
+  'lan',
+  'private',
+  'svc',
+  'cluster.local',
+  'home.arpa',
+  'localdomain',
+  'onion',
+  'test',
+  'invalid',
+]
+
+/** Whether a name is one of an own network: such names lead to public addresses by accident or by malice alone. */
+export const isOwnName = (host: string): boolean =>
+  isIP(host) === 0 &&
+  (!host.includes('.') || ownSuffixes.some((suffix) => host === suffix || host.endsWith(`.${suffix}`)))
 
 function networks(...sources: string[]): readonly Network[] {
   return sources.map(parseNetwork)
