@@ -1,6 +1,7 @@
 import { Failure } from '../core/failure.ts'
 import type { Towards } from '../core/secret.ts'
-import { createMasker } from './mask.ts'
+import { joinMaskers } from './join-maskers.ts'
+import { createLearned } from './learned.ts'
 import type { Masker } from './mask.ts'
 import { createKv2, placeName } from './secret-sources/kv2.ts'
 import type { Kv2, Kv2Options, Kv2Place } from './secret-sources/kv2.ts'
@@ -31,8 +32,11 @@ export interface Secrets {
   adopt(reader: Reader, known: readonly KnownValue[], late: readonly LateSecret[]): Promise<void>
   /** The configuration of this reader came to nothing. */
   drop(reader: Reader): Promise<void>
-  /** An upstream gave this out for a secret, such as an access token: it is never shown. The last thousand are known. */
-  learn(name: string, value: string): void
+  /**
+   * An upstream gave this out for a secret, such as an access token: it is never shown. To be told when it is over: what
+   * is over is forgotten in time, what is not never is.
+   */
+  learn(name: string, value: string): () => void
   /** Told when values came, changed or went. */
   onChange(listener: () => void): void
   close(): Promise<void>
@@ -58,15 +62,14 @@ export function createSecrets({
   const listeners: (() => void)[] = []
   let inForce: Own = { server: undefined, mark: '' }
   let fixed: readonly KnownValue[] = []
+  const learned = createLearned()
   let values: readonly KnownValue[] = []
-  let learned: readonly KnownValue[] = []
 
   function changed(): void {
     values = [
       ...vault.values(),
       ...(inForce.server?.values() ?? []),
       ...fixed.filter(({ value }) => value.length >= shortestKnown),
-      ...learned,
     ]
   }
   function tell(): void {
@@ -111,7 +114,7 @@ export function createSecrets({
   }
 
   return {
-    masker: createMasker(() => values),
+    masker: joinMaskers(() => [...learned.groups(), values]),
     readerFor,
     async adopt(reader, known, late) {
       const before = inForce.server
@@ -129,10 +132,7 @@ export function createSecrets({
       const { server } = ownOf(reader)
       if (server !== inForce.server) await server?.close()
     },
-    learn(name, value) {
-      learned = [...learned.filter((known) => known.value !== value), { name, value }].slice(-1_000)
-      changed()
-    },
+    learn: (name, value) => learned.add(name, value),
     onChange: (listener) => void listeners.push(listener),
     close: async () => inForce.server?.close(),
   }

@@ -25,9 +25,12 @@ let api: TestApi
 let gateway: Awaited<ReturnType<typeof startHttpGateway>>
 let token: string
 const learned: string[] = []
+/** Of those, the ones that were said to be over. */
+const over: string[] = []
 beforeEach(async () => {
   api = await startApi()
   learned.splice(0)
+  over.splice(0)
 })
 afterEach(async () => {
   await gateway.close()
@@ -36,7 +39,7 @@ afterEach(async () => {
 
 async function start(credential: string, more = ''): Promise<void> {
   gateway = await startHttpGateway(policy(api.url, credential, more), {
-    gateway: { onSecret: (_resource, value) => learned.push(value) },
+    gateway: { onSecret: (_resource, value) => (learned.push(value), () => void over.push(value)) },
   })
   ;({ token } = await gateway.session('reader'))
 }
@@ -213,6 +216,7 @@ describe('tokens that are lent', () => {
     await gateway.sessions.end([one.id, two.id], 'it is done', 'person:dora')
     await until('they are revoked', () => ends().length === 1)
     expect(here.revoked.toSorted()).toEqual(here.given)
+    expect(over.toSorted()).toEqual(here.given)
 
     const three = await gateway.session('reader')
     await as(three)
@@ -221,6 +225,7 @@ describe('tokens that are lent', () => {
     await until('the end is recorded', () => ends().length === 2)
     expect(ends()[1]).toEqual(['desk', three.id, false, 'its time was over'])
     expect(here.revoked.length).toBe(2)
+    expect(over).toContain(here.given[2])
   })
 
   test('of tokens that the API refuses, no more than a few are left standing', async () => {
@@ -231,6 +236,7 @@ describe('tokens that are lent', () => {
     const one = await gateway.session('reader')
     for (let count = 0; count < 10; count++) await as(one)
     await until('the oldest are revoked', () => here.revoked.length >= 6)
+    expect(over.toSorted()).toEqual(here.revoked.toSorted())
     await gateway.gateway.close()
     expect(here.revoked.toSorted()).toEqual(here.given.toSorted())
     expect(ends().length).toBe(1)
@@ -329,6 +335,7 @@ describe('tokens that are lent', () => {
     await gateway.sessions.end([one.id], 'it is done', 'person:dora')
     await until('the end is recorded', () => ends().length === 1)
     expect([here.revoked, ends()]).toEqual([[], [['desk', one.id, false, 'there is no `revoke_url`']]])
+    expect(over).toEqual(here.given)
   })
 })
 

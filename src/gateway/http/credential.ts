@@ -37,8 +37,8 @@ export interface CredentialPorts {
   /** The way out to where tokens are given out. */
   readonly dispatcher: Dispatcher
   readonly clock: () => number
-  /** Told of tokens that were given out, so that they are hidden wherever they turn up. */
-  readonly onSecret?: (value: string) => void
+  /** Told of tokens that were given out, so that they are hidden wherever they turn up. Returns what to call at their end. */
+  readonly onSecret?: (value: string) => () => void
   /** Told of the end of tokens that were lent for a session, or can be revoked. It must not fail. */
   readonly onLeaseEnd?: (end: LeaseEnd) => void | Promise<void>
 }
@@ -81,6 +81,8 @@ interface Token {
   readonly text: string
   /** When it ends, as it was said with it; in epoch milliseconds. */
   readonly until: number
+  /** To be called when it is no good any more, as far as can be known. */
+  readonly over: () => void
 }
 
 /** What one session was lent, or all together. */
@@ -152,8 +154,8 @@ function clientCredentials(
     // It is known before anything else can go wrong: what was given out has to be taken back.
     const said = isObject(body) && typeof body['expires_in'] === 'number' && body['expires_in'] > 0
     const lasts = said ? Number(body['expires_in']) * 1_000 : undefined
-    onSecret?.(token)
-    issue(lease, { text: token, until: lasts === undefined ? Number.POSITIVE_INFINITY : clock() + lasts })
+    const over = onSecret?.(token) ?? (() => {})
+    issue(lease, { text: token, until: lasts === undefined ? Number.POSITIVE_INFINITY : clock() + lasts, over })
     if (typeof type !== 'string' || type.toLowerCase() !== 'bearer')
       throw unavailable('gave a token that is no bearer token')
     lease.kept = { text: token, until: clock() + Math.max(0, (lasts ?? 60_000) - early) }
@@ -165,11 +167,15 @@ function clientCredentials(
     const [oldest, ...others] = stillGood(lease)
     const isFull = others.length + 1 >= mostIssued
     // Requests that are on their way may still go with the one before; with that many later ones there are none.
-    if (isFull && oldest !== undefined && revokePlace !== undefined) inBackground(revoke(oldest).then(() => {}))
+    if (isFull && oldest !== undefined) inBackground(takeBack(oldest).then(() => {}))
     lease.issued = [...(isFull || oldest === undefined ? [] : [oldest]), ...others, token]
   }
 
-  const stillGood = ({ issued }: Lease): readonly Token[] => issued.filter(({ until }) => clock() < until)
+  function stillGood({ issued }: Lease): readonly Token[] {
+    const isOver = ({ until }: Token): boolean => clock() >= until
+    for (const token of issued.filter(isOver)) token.over()
+    return issued.filter((token) => !isOver(token))
+  }
 
   async function token(session: string, signal: AbortSignal): Promise<string> {
     // INVARIANT: a session that ended gets no lease, for nothing would end it; what ends a session cuts its requests first.
@@ -185,6 +191,12 @@ function clientCredentials(
       })
       .finally(() => delete lease.asking)
     return Promise.race([lease.asking, whenAborted(signal)])
+  }
+
+  async function takeBack(token: Token): Promise<string | undefined> {
+    const because = await revoke(token)
+    token.over()
+    return because
   }
 
   /** Why it could not be revoked; undefined where it was, or where the other side knows nothing of it (RFC 7009 §2.2). */
@@ -209,9 +221,9 @@ function clientCredentials(
   async function end(key: string, lease: Lease): Promise<void> {
     // What is on its way comes, and is taken back then.
     await lease.asking?.catch(() => {})
-    if (!lease.hadAny || (revokePlace === undefined && !credential.isPerSession)) return
     const good = stillGood(lease)
-    const problems = (await Promise.all(good.map(revoke))).filter((because) => because !== undefined)
+    const problems = (await Promise.all(good.map(takeBack))).filter((because) => because !== undefined)
+    if (!lease.hadAny || (revokePlace === undefined && !credential.isPerSession)) return
     const because = good.length === 0 ? 'its time was over' : problems[0]
     await onLeaseEnd?.({
       ...(key === '' ? {} : { session: key }),
