@@ -1,0 +1,288 @@
+// Statements that nobody thought of: mutations of those that somebody did, and queries that are all about names. What
+// is let through is looked at by other means than the check's own: a walk that knows nothing of scopes, and a real
+// server, which says what it took the text to mean.
+import { createHash } from 'node:crypto'
+import { loadModule, parseSync } from 'libpg-query'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { boundedFunctions, functions } from '../../src/postgres/lists.ts'
+import { openChecker } from '../../src/postgres/parse.ts'
+import type { Verdict } from '../../src/postgres/verdict.ts'
+import { noPostgres, startPostgres } from '../support/postgres.ts'
+import type { PostgresServer } from '../support/postgres.ts'
+import { attacks, helpdesk, ordinary } from './sql-statements.ts'
+
+// How long to fuzz, for each of both ways, is said where tests are run; what was found can be run again.
+const { SQL_FUZZ_SECONDS, SQL_FUZZ_SEED } = process.env
+const time = Number(SQL_FUZZ_SECONDS ?? 10) * 1000
+const seed = SQL_FUZZ_SEED ?? String(Date.now())
+
+/** Numbers that look like chance, and are the same for the same seed. */
+function chances(seed: string) {
+  let block = Buffer.alloc(0)
+  let count = 0
+  const next = (): number => {
+    if (block.length < 4) block = createHash('sha256').update(`${seed} ${count++}`).digest()
+    const value = block.readUInt32LE(0)
+    block = block.subarray(4)
+    return value
+  }
+  const below = (bound: number): number => next() % bound
+  return {
+    below,
+    often: (percent: number): boolean => below(100) < percent,
+    one: <T>(items: readonly T[]): T => items[below(items.length)] as T,
+  }
+}
+
+type Chances = ReturnType<typeof chances>
+
+const hostile = Object.values(attacks)
+  .flat()
+  .filter((text) => text.length < 2000)
+const harmless = ordinary.map(([text]) => text)
+
+/** Pieces that have a meaning of their own to the lexer or the parser. */
+const fragments = `
+  pg_sleep(1)|.pg_sleep|(x).pg_sleep|::regclass|; drop table tickets|; commit;|/*|*/|--|'|"|$$|$a$|U&"|E'|\\'|uescape '!'|
+  with salaries as (select 1)|select * from salaries|from salaries|, salaries|union select amount from salaries|
+  for update|into x|lateral|as pg_sleep|tickets.pg_sleep|operator(public.=)|using >|only|pg_catalog.|public.|
+  sallyport_helpdesk.|returning *|on conflict do nothing|where current of c|() over ()|variadic|row(|array[|[1]|.*|
+  \u00a0|\u200b|\u2028|\ufeff|\u0000|é|😀|\ud800|;|,|(|)|::|=>|:=|$1|0x1f|1_000|N'x'|set role postgres|copy tickets to stdout|
+  explain |prepare q as |declare c cursor for |create temp table x as |do $$begin end$$|in (select 1)|null|default
+`
+  .split('|')
+  .map((each) => each.replaceAll(/^\n\s*|\n\s*$/g, ''))
+
+const tokens = (text: string): string[] => text.match(/\s+|\w+|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$\d+|[^\s\w]/gu) ?? []
+
+function mutated(text: string, chance: Chances): string {
+  let parts = tokens(text)
+  for (let round = 1 + chance.below(4); round > 0; round--) {
+    const at = chance.below(parts.length + 1)
+    const other = tokens(chance.one(chance.often(50) ? hostile : harmless))
+    const from = chance.below(other.length)
+    const change = chance.one<() => string[]>([
+      () => parts.toSpliced(at, 1),
+      () => parts.toSpliced(at, 0, ' ', chance.one(fragments), ' '),
+      () => parts.toSpliced(at, 0, chance.one(fragments)),
+      () => parts.toSpliced(at, 1, ...other.slice(from, from + 1)),
+      () => parts.toSpliced(at, 1 + chance.below(4), ...other.slice(from, from + 1 + chance.below(12))),
+      () => parts.toSpliced(at, 0, '/* ', ...other, ' */'),
+      () =>
+        parts.map((part) =>
+          /^\s+$/.test(part) && chance.often(30) ? chance.one(['\n', '\t', '/**/', ' --\n', '\f']) : part,
+        ),
+      () => parts.map((part) => (/^[a-z]+$/i.test(part) && chance.often(20) ? part.toUpperCase() : part)),
+      () => parts.map((part) => (/^[a-z_]+$/.test(part) && chance.often(10) ? `"${part}"` : part)),
+      () => [...parts, ' ', chance.one(['union all', 'where', ',', ';', 'returning', 'order by']), ' ', ...other],
+      () => ['with w as (', ...parts, ') ', ...other],
+      () => parts.map((part) => (/^[a-z_]+$/.test(part) && chance.often(10) ? `U&"${escaped(part)}"` : part)),
+    ])
+    parts = change()
+  }
+  return parts.join('')
+}
+
+const escaped = (word: string): string =>
+  Array.from(word, (letter) => `\\${letter.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')
+
+interface Names {
+  readonly tables: Set<string>
+  readonly shared: Set<string>
+  readonly calls: Set<string>
+  readonly types: Set<string>
+  readonly kinds: Set<string>
+}
+
+/** Every table, WITH query, function and kind of node anywhere in a tree, whatever they mean. */
+function namesIn(
+  value: unknown,
+  names: Names = { tables: new Set(), shared: new Set(), calls: new Set(), types: new Set(), kinds: new Set() },
+): Names {
+  if (Array.isArray(value)) for (const item of value) namesIn(item, names)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return names
+  const fields = value as Record<string, unknown>
+  const words = (list: unknown): string =>
+    Array.isArray(list) ? list.map((item) => (item as { String?: { sval?: string } }).String?.sval).join('.') : '?'
+  const { relname, schemaname, ctename, funcname, typeName } = fields
+  if (typeof relname === 'string')
+    names.tables.add(typeof schemaname === 'string' ? `${schemaname}.${relname}` : relname)
+  if (typeof ctename === 'string') names.shared.add(ctename)
+  if (funcname !== undefined) names.calls.add(words(funcname).replace(/^pg_catalog\./, ''))
+  if (typeof typeName === 'object') names.types.add(words((typeName as { names?: unknown }).names))
+  for (const [name, item] of Object.entries(fields)) {
+    if (/^[A-Z]/.test(name)) names.kinds.add(name)
+    namesIn(item, names)
+  }
+  return names
+}
+
+const callable = new Set([...functions, ...Object.keys(boundedFunctions), ...helpdesk.functions])
+const forbiddenKinds =
+  /^(Copy|Do|Call|Merge|Lock|Listen|Notify|Explain|Vacuum|Truncate|Drop|Grant|Create|Alter|IndexStmt|View|Rule|Load|Into|Locking|Cluster|Reindex|Import|Comment|SecLabel|Constraint)/
+
+/** What should not have been let through, in words. */
+function wrongIn(text: string, verdict: Verdict): readonly string[] {
+  if (verdict.kind === 'refused') return []
+  if (verdict.text !== undefined) return ['the text was changed']
+  if (text === '') return []
+  const { tables, shared, calls, types, kinds } = namesIn(parseSync(text))
+  return [
+    ...[...tables].filter(
+      (name) => !helpdesk.tables.has(name.replace(/^sallyport_helpdesk\./, '')) && !shared.has(name),
+    ),
+    ...[...calls].filter((name) => !callable.has(name)),
+    ...[...types].filter((name) => /^(?!pg_catalog\.).*\.|reg|oid|xml/.test(name)),
+    ...[...kinds].filter((kind) => forbiddenKinds.test(kind)),
+  ]
+}
+
+const checker = openChecker({ deadline: 5000 })
+beforeAll(() => loadModule())
+afterAll(() => checker.close())
+
+describe(`statements that nobody wrote, from SQL_FUZZ_SEED=${seed}`, () => {
+  it(
+    'mutations: nothing hangs or breaks, and nothing forbidden is let through',
+    { timeout: time + 60_000 },
+    async () => {
+      const chance = chances(seed)
+      const until = performance.now() + time
+      const seen = { all: 0, understood: 0, syntax: 0, broken: 0, slowest: 0 }
+      for (; performance.now() < until; seen.all++) {
+        const text = mutated(chance.one(chance.often(60) ? harmless : hostile), chance)
+        const start = performance.now()
+        const verdict = await checker.check(text, helpdesk, { caller: `${seen.all}` })
+        seen.slowest = Math.max(seen.slowest, performance.now() - start)
+        if (verdict.kind === 'understood') seen.understood++
+        else if (verdict.sqlstate === '42601') seen.syntax++
+        else if (/could not be parsed|too long/.test(verdict.because)) seen.broken++
+        expect(wrongIn(text, verdict), text).toEqual([])
+      }
+      console.info(`mutations: ${JSON.stringify(seen)}`)
+      expect(seen.understood).toBeGreaterThan(seen.all / 100)
+      expect(seen.broken).toBe(0)
+    },
+  )
+})
+
+/** Its text, and columns of the table that are read anywhere in it. */
+const whatIsMeant = `
+  select pg_get_viewdef('public.probe'::regclass) as text, array(
+    select attname::text from pg_depend
+    join pg_rewrite on classid = 'pg_rewrite'::regclass and objid = pg_rewrite.oid
+    join pg_attribute on attrelid = refobjid and attnum = refobjsubid and attnum > 0
+    where ev_class = 'public.probe'::regclass and refobjid = 'sallyport_helpdesk.tickets'::regclass) as columns`
+
+/** Queries over few names, so that each could mean many things; `pg_typeof` is a function of anything. */
+function query(chance: Chances, depth: number): string {
+  const name = () => chance.one(['x', 'y', 'v', 'pg_typeof', 'id', 'status', 'tickets'])
+  const column = () => (chance.often(70) ? `${name()}.${name()}` : name())
+  const expression = (deep: number): string => {
+    const kind = chance.below(10)
+    if (kind < 6 || deep <= 0) return column()
+    if (kind === 6) return '5.0'
+    if (kind === 7) return `(${query(chance, deep - 1)} limit 1)`
+    return chance.one([
+      `coalesce(${column()}, null)`,
+      `(${column()})::text`,
+      `array[${column()}]`,
+      `${name()}.*`,
+      `row(${column()})`,
+    ])
+  }
+  const list = (make: () => string, most: number) => Array.from({ length: 1 + chance.below(most) }, make).join(', ')
+  const alias = () => (chance.often(30) ? `${name()} (${list(name, 2)})` : name())
+  const source = (deep: number): string => {
+    const kind = chance.below(deep > 0 ? 9 : 4)
+    if (kind < 2) return `unnest(array[5.0])${chance.often(15) ? ' with ordinality' : ''} as ${alias()}`
+    if (kind === 2) return chance.often(50) ? `tickets as ${name()}` : 'tickets'
+    if (kind === 3)
+      return chance.one([`(values (5.0)) as ${alias()}`, `jsonb_array_elements('[1]') as ${alias()}`, name()])
+    if (kind < 6) return `(${query(chance, deep - 1)}) as ${alias()}`
+    if (kind === 6) return `lateral (${query(chance, deep - 1)}) as ${alias()}`
+    const join = `${source(deep - 1)} ${chance.one(['join', 'left join'])} ${source(deep - 1)} ${chance.often(30) ? `using (${name()})${chance.often(30) ? ` as ${name()}` : ''}` : `on ${column()} is null`}`
+    return chance.often(50) ? join : `(${join}) as ${alias()}`
+  }
+  const shared = () => `${name()}${chance.often(30) ? ` (${name()})` : ''} as (${query(chance, depth - 1)})`
+  const target = () => (chance.often(15) ? '*' : `${expression(depth)}${chance.often(60) ? ` as ${name()}` : ''}`)
+  return [
+    depth > 0 && chance.often(25) ? `with ${chance.often(20) ? 'recursive ' : ''}${list(shared, 2)} ` : '',
+    `select ${list(target, 2)}`,
+    chance.often(90) ? ` from ${list(() => source(depth), 2)}` : '',
+    chance.often(20) ? ` where ${expression(depth)} is not null` : '',
+    chance.often(10) ? ` order by ${column()}` : '',
+    depth > 0 && chance.often(10) ? ` union all ${query(chance, depth - 1)}` : '',
+  ].join('')
+}
+
+describe.skipIf(await noPostgres(18))(`queries about names, from SQL_FUZZ_SEED=${seed}`, () => {
+  let server: PostgresServer
+  let client: pg.Client
+
+  beforeAll(async () => {
+    server = await startPostgres({ version: 18 })
+    const columns = [...(helpdesk.tables.get('tickets')?.select.keys() ?? [])].map((name) => `${name} text`).join()
+    const database = await server.createDatabase(`
+      create table public.tickets (${columns});
+      create schema sallyport_helpdesk;
+      create view sallyport_helpdesk.tickets as select * from public.tickets`)
+    client = new pg.Client({ connectionString: database })
+    await client.connect()
+    await client.query('set search_path = sallyport_helpdesk')
+  })
+  afterAll(async () => {
+    await client?.end()
+    await server?.close()
+  })
+
+  /** The query as the server understands it, or nothing where it doesn't. */
+  async function meant(text: string): Promise<{ text: string; columns: string[] } | undefined> {
+    await client.query('begin')
+    try {
+      await client.query(`create view public.probe as select exists (${text}) as found`)
+      const { rows } = await client.query<{ text: string; columns: string[] }>(whatIsMeant)
+      return rows[0]
+    } catch {
+      return undefined
+    } finally {
+      await client.query('rollback')
+    }
+  }
+
+  it('mean to the server what the check took them for', { timeout: time + 60_000 }, async () => {
+    const chance = chances(`names ${seed}`)
+    const until = performance.now() + time
+    const seen = { all: 0, understood: 0, meant: 0, refusedButMeant: 0 }
+    for (; performance.now() < until; seen.all++) {
+      const text = query(chance, 2)
+      const verdict = await checker.check(text, helpdesk, { caller: `${seen.all}` })
+      const isUnderstood = verdict.kind === 'understood'
+      if (!isUnderstood && !chance.often(5)) continue
+      const definition = await meant(text)
+      if (isUnderstood) seen.understood++
+      if (definition === undefined) continue
+      const { calls, tables, shared } = namesIn(parseSync(definition.text))
+      if (!isUnderstood) {
+        // Refused without a need: there is no function that isn't listed. Only so many of these are acceptable.
+        if (!calls.has('pg_typeof')) seen.refusedButMeant++
+        continue
+      }
+      seen.meant++
+      expect(
+        [...calls].filter((name) => !callable.has(name)),
+        `${text}\n${definition.text}`,
+      ).toEqual([])
+      const uses = verdict.statements.flatMap((statement) => statement.uses.map((use) => use.table))
+      const columns = verdict.statements.flatMap((statement) => statement.uses.flatMap((use) => use.columns))
+      expect(columns, `${text}\n${definition.text}`).toEqual(expect.arrayContaining(definition.columns))
+      const real = [...tables]
+        .filter((name) => !shared.has(name))
+        .map((name) => name.replace(/^sallyport_helpdesk\./, ''))
+      expect(uses, `${text}\n${definition.text}`).toEqual(expect.arrayContaining(real))
+    }
+    console.info(`names: ${JSON.stringify(seen)}`)
+    expect(seen.meant).toBeGreaterThan(10)
+  })
+})
