@@ -1,4 +1,14 @@
-import { catalogFunctions, catalogRelations, catalogText } from './catalog.ts'
+import {
+  catalogFunctions,
+  catalogRelations,
+  catalogText,
+  catalogTypes,
+  informationFunctions,
+  isBuiltIn,
+  isOnlyTurned,
+  lookupTypes,
+  sessionFunctions,
+} from './catalog.ts'
 import type { CatalogReference } from './catalog.ts'
 import type { Database, Table, Verb } from './description.ts'
 import {
@@ -44,6 +54,13 @@ import type { Command, Refused, Statement, Use, Verdict } from './verdict.ts'
 /** How many statements one text may hold. */
 const mostStatements = 100
 
+export interface CheckStatementsOptions {
+  /** Whether the text has to be exactly one statement. */
+  readonly one?: boolean
+  /** The parser, for the text that goes on where catalogs are read. Without it, none can be. */
+  readonly parse?: (text: string) => unknown
+}
+
 /**
  * What a text of SQL does, from the tree that PostgreSQL's own parser makes of it. Everything is refused that is not
  * listed: kinds of nodes and their fields, tables, columns, functions, operators, types, settings.
@@ -57,7 +74,7 @@ export function checkStatements(
   tree: unknown,
   text: string,
   database: Database,
-  options: { readonly one?: boolean } = {},
+  options: CheckStatementsOptions = {},
 ): Verdict {
   try {
     return statementsIn(tree, text, database, options)
@@ -81,7 +98,7 @@ function statementsIn(
   tree: unknown,
   text: string,
   database: Database,
-  { one = false }: { readonly one?: boolean },
+  { one = false, parse }: CheckStatementsOptions,
 ): Verdict {
   if (!isFields(tree) || !Array.isArray(tree['stmts'] ?? [])) throw new TypeError('not a tree of statements')
   const raw = (tree['stmts'] ?? []) as readonly unknown[]
@@ -102,8 +119,10 @@ function statementsIn(
     return { ...reading.statement(fields['stmt']), from, to: length === 0 ? end : from + length }
   })
   if (references.length === 0) return { kind: 'understood', statements }
-  const turned = catalogText(text, references, namesOf(database.alias).catalog)
-  if (turned === undefined)
+  const { catalog } = namesOf(database.alias)
+  const turned = catalogText(text, references, catalog)
+  // What goes on is not the text that was checked: it has to be that one but for the names of catalogs.
+  if (turned === undefined || !isOnlyTurned(tree, parse?.(turned), references, catalog))
     throw new Refusal('42501', 'this way of writing the name of a catalog is not understood here', {
       hint: 'Write it without quotes and comments, such as `pg_catalog.pg_class`.',
     })
@@ -441,14 +460,15 @@ class Reading {
 
   private catalog(fields: Fields, name: string, schema: string | undefined): Range {
     const known = schema === 'information_schema' ? `information_schema.${name}` : name
-    if (this.database.catalog === 'none' || !catalogRelations.has(known))
+    const columns = catalogRelations.get(known)
+    if (this.database.catalog === 'none' || columns === undefined)
       throw new Refusal('42501', `the catalog ${said(known)} can't be read here`, {
         at: fields['location'],
         hint: 'Only the tables of this database that may be used can be read.',
       })
     this.refer(known, 'relation', schema !== undefined, fields)
-    const range = aliased(fields, someColumns([]), name)
-    return { ...range, isCatalog: range.columns.names.size === 0 }
+    const range = aliased(fields, { names: columns, isWhole: true }, name)
+    return { ...range, isBare: fields['alias'] === undefined, catalog: schema ?? 'pg_catalog' }
   }
 
   private refer(name: string, kind: CatalogReference['kind'], isQualified: boolean, fields: Fields): void {
@@ -714,9 +734,11 @@ class Reading {
         return this.subselect(fields, place)
       case 'A_Indirection':
         return this.indirection(fields, place)
-      case 'TypeCast':
-        this.type(checked('TypeName', fields['typeName']))
+      case 'TypeCast': {
+        const type = checked('TypeName', fields['typeName'])
+        if (!this.lookup(type, constantIn(fields['arg']))) this.type(type)
         return this.maybe(fields['arg'], place)
+      }
       case 'CollateClause':
         this.collation(wordsIn(fields, 'collname'), fields)
         return this.maybe(fields['arg'], place)
@@ -751,7 +773,7 @@ class Reading {
     for (const item of listIn(fields, 'indirection')) {
       const [kind, part] = opened(item)
       if (kind === 'A_Indices') this.plain(kind, part, place)
-      else if (kind !== 'A_Star')
+      else if (kind !== 'A_Star' && !this.isPartOfKey(item))
         throw new Refusal(
           '42501',
           `${said(`(…).${wordIn(item) ?? ''}`)} can't be written here: it could call a function`,
@@ -760,6 +782,11 @@ class Reading {
           },
         )
     }
+  }
+
+  /** What JDBC reads of keys: no function is called so. */
+  private isPartOfKey(item: unknown): boolean {
+    return this.database.catalog === 'names' && ['x', 'n'].includes(wordIn(item) ?? '')
   }
 
   private call(fields: Fields, place: Place): void {
@@ -781,16 +808,19 @@ class Reading {
       this.called.add(name)
     } else if (bounded) {
       const values = args
-        .map(constantIn)
+        .map((arg) => (name === 'generate_series' && isSchemaCount(arg) ? mostMade / 2 : constantIn(arg)))
         .map((value) => (typeof value === 'boolean' ? undefined : (value ?? undefined)))
       if (fields['func_variadic'] === true || !bounded.holds(values))
         throw new Refusal('42501', `${said(name)} can only be called here ${bounded.rule}`, { at: fields['location'] })
       this.called.add(name)
     } else if (this.database.functions.includes(written)) {
       this.called.add(written)
-    } else if (isOwn && this.database.catalog === 'names' && catalogFunctions.has(name)) {
+    } else if (this.database.catalog === 'names' && isCatalogFunction(parts)) {
       this.called.add(name)
       this.refer(name, 'function', parts.length === 2, fields)
+    } else if (this.database.catalog === 'names' && isOwn && sessionFunctions.has(name)) {
+      this.called.add(name)
+      this.isCatalog = true
     } else {
       throw new Refusal('42501', `the function ${said(written)} can't be called here`, {
         at: fields['location'],
@@ -805,10 +835,37 @@ class Reading {
       throw new Refusal('42501', `the operator ${said(parts.join('.'))} can't be used here`, { at: fields['location'] })
   }
 
+  /**
+   * Whether a cast looks up a name, in a way that tells of nothing else: a name that every database has; that of a table
+   * which the session may read; and anything else by a type of its own, which knows the first ones only.
+   */
+  private lookup(fields: Fields, value: unknown): boolean {
+    const parts = wordsIn(fields, 'names')
+    const name = parts.at(-1) ?? ''
+    const isList = listIn(fields, 'arrayBounds').length > 0
+    if (this.database.catalog === 'none' || parts.length > 2 || (parts.length === 2 && parts[0] !== 'pg_catalog'))
+      return false
+    if (!lookupTypes.has(name) && name !== 'regproc') return false
+    this.isCatalog = true
+    if (typeof value === 'string' && isBuiltIn(value, name, isList)) return true
+    if (isList || name === 'regproc' || listIn(fields, 'typmods').length > 0) return false
+    if (typeof value === 'string') {
+      const [table = '', schema] = value.split('.').toReversed().map(unquoted)
+      const use = this.use(
+        this.table({ relname: table, ...(schema === undefined ? {} : { schemaname: schema }) }),
+        'select',
+      )
+      return use !== undefined
+    }
+    this.refer(name, 'type', parts.length === 2, fields)
+    return true
+  }
+
   private type(fields: Fields): void {
     const parts = wordsIn(fields, 'names')
     const [name, schema] = [parts.at(-1) ?? '', parts.at(-2)]
-    if (parts.length > 2 || (schema !== undefined && schema !== 'pg_catalog') || !types.has(name))
+    const isKnown = types.has(name) || (this.database.catalog === 'names' && catalogTypes.has(name))
+    if (parts.length > 2 || (schema !== undefined && schema !== 'pg_catalog') || !isKnown)
       throw new Refusal('42501', `the type ${said(parts.join('.'))} can't be used here`, {
         at: fields['location'],
         hint: 'Plain types can be: integer, numeric, text, boolean, date, timestamptz, interval, uuid, jsonb and the like.',
@@ -859,6 +916,7 @@ class Reading {
       return
     }
     const range = this.ranged(qualifiers, fields, place)
+    if (range.catalog !== undefined && qualifiers.length === 2) this.refer(range.name ?? '', 'column', true, fields)
     if (name === undefined) this.readAll(range, fields)
     else this.read(range, name, fields)
   }
@@ -873,9 +931,13 @@ class Reading {
   /** What a qualified name is qualified with. A name that isn't found could be anything, so it is refused. */
   private ranged(qualifiers: readonly string[], fields: Fields, { levels }: Place): Range {
     const [name = '', schema, ...more] = qualifiers.toReversed()
-    if (more.length === 0 && (schema === undefined || schema === this.policy))
+    if (more.length === 0)
       for (const { ranges } of outwards(levels)) {
-        const found = ranges.filter((range) => range.name === name && (schema === undefined || range.isBare === true))
+        const found = ranges.filter(
+          (range) =>
+            range.name === name &&
+            (schema === undefined || (range.isBare === true && schema === (range.catalog ?? this.policy))),
+        )
         if (found.length > 1)
           throw new Refusal('42712', `the name ${said(name)} stands for more than one table here`, {
             at: fields['location'],
@@ -917,7 +979,6 @@ class Reading {
   }
 
   private read(range: Range, name: string, fields: Fields): void {
-    if (range.isCatalog) return
     if (!range.columns.names.has(name)) {
       // A name behind a dot that is no column is tried as a function of what is before it.
       if (range.table) throw noColumn(name, fields, range.table)
@@ -1016,6 +1077,28 @@ const noColumn = (name: string, fields: Fields, table: Table): Refusal =>
 /** `pg_catalog` is looked into before any other schema, and all its tables begin so. */
 const isCatalogName = (name: string, schema: string | undefined): boolean =>
   schema === undefined ? name.startsWith('pg_') : schema === 'pg_catalog' || schema === 'information_schema'
+
+const isCatalogFunction = (parts: readonly string[]): boolean => {
+  const [name = '', schema = 'pg_catalog', ...more] = parts.toReversed()
+  const list =
+    schema === 'pg_catalog' ? catalogFunctions : schema === 'information_schema' ? informationFunctions : undefined
+  return more.length === 0 && list?.has(name) === true
+}
+
+/** `array_upper(current_schemas(…), 1)`: nobody's search path is long. */
+function isSchemaCount(node: unknown): boolean {
+  const [array] = argumentsOf(node, 'array_upper')
+  return argumentsOf(array, 'current_schemas').length === 1
+}
+
+const argumentsOf = (node: unknown, name: string): readonly unknown[] => {
+  const call = isFields(node) && isFields(node['FuncCall']) ? node['FuncCall'] : {}
+  return wordIn(listIn(call, 'funcname').at(-1)) === name ? listIn(call, 'args') : []
+}
+
+/** A name as it is written in a constant. What isn't one names nothing. */
+const unquoted = (name: string): string =>
+  /^"[^"]+"$/.test(name) ? name.slice(1, -1) : name.replaceAll(/[A-Z]/g, (letter) => letter.toLowerCase())
 
 const named = (fields: Fields, field: string): Pick<Statement, 'name'> => {
   const name = textIn(fields, field)

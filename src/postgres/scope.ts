@@ -25,8 +25,8 @@ export interface Range {
   readonly parts?: readonly Range[]
   /** Whether its columns have to be written with its name: `old`, `new`, `excluded`. */
   readonly isApart?: boolean
-  /** Whether its rows are those of a catalog, whose columns aren't known here. */
-  readonly isCatalog?: boolean
+  /** The schema of a catalog. */
+  readonly catalog?: string
   /** Columns that are what a statement gives, not what it reads. */
   readonly given?: ReadonlySet<string>
 }

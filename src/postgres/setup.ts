@@ -148,7 +148,14 @@ export async function planSetup(database: Database, settings: Settings): Promise
   return { ...plan(), steps }
 
   function plan(): Plan {
-    const expected = { mark, gateway: gateway.user, roles, views, functions: functionsOf(names) }
+    const expected = {
+      mark,
+      gateway: gateway.user,
+      roles,
+      views,
+      functions: functionsOf(names),
+      catalog: catalog.digest,
+    }
     return { alias, databaseName, names, passwords, expected, steps: [] }
   }
 }
@@ -157,7 +164,7 @@ export async function planSetup(database: Database, settings: Settings): Promise
 export function planRemove(alias: string, { databaseName, gateway }: Pick<Settings, 'databaseName' | 'gateway'>): Plan {
   const names = namesOf(alias)
   const mark = markOf(databaseName, alias)
-  const expected: Expected = { mark, gateway: gateway.user, roles: [], views: [], functions: [] }
+  const expected: Expected = { mark, gateway: gateway.user, roles: [], views: [], functions: [], catalog: undefined }
   const plan: Plan = { alias, databaseName, names, passwords: new Map(), expected, steps: [] }
   return {
     ...plan,

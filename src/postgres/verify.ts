@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { catalogState, signed } from './catalog-views.ts'
 import type { Verb } from './description.ts'
 import type { Queries } from './introspect.ts'
 import { catalogOf } from './introspect.ts'
@@ -47,6 +48,7 @@ export async function findings(client: Queries, plan: Plan): Promise<readonly Fi
   await schemas(look, plan, say)
   await internals(look, plan, say)
   await views(look, plan, say)
+  await catalogs(look, plan, say)
   await ownerRights(look, plan, say)
   await agentRights(look, plan, say)
   await surroundings(look, plan, say)
@@ -168,7 +170,7 @@ async function schemas(look: Look, { names, expected }: Plan, say: Say): Promise
   const users = new Map([
     [names.policy, agents],
     [names.internal, [expected.gateway]],
-    [names.catalog, [] as string[]],
+    [names.catalog, expected.catalog === undefined ? [] : agents],
   ])
   const there = await look<{ name: string; owner: string; comment: string | null; rights: string[] }>(
     `select nspname as name, pg_get_userbyid(nspowner)::text as owner, obj_description(oid, 'pg_namespace') as comment,
@@ -209,7 +211,7 @@ async function schemas(look: Look, { names, expected }: Plan, say: Say): Promise
     union all
     select 'type', t.oid::regtype::text from pg_type t join pg_namespace n on n.oid = typnamespace
     where n.nspname = any ($1::text[]) and typrelid = 0 and typelem = 0`,
-    wanted,
+    wanted.filter((name) => name !== names.catalog || expected.catalog === undefined),
     [...expected.views.map(() => names.policy), names.internal, names.internal],
     [...expected.views.map(({ table }) => table.name), ...Object.keys(internalTables)],
     [...expected.views.map(() => 'v'), 'r', 'r'],
@@ -217,6 +219,14 @@ async function schemas(look: Look, { names, expected }: Plan, say: Say): Promise
     expected.functions.map(({ name }) => name),
   )
   for (const { kind, name } of others) say('error', 'setup', `${kind} ${name}`, 'is not of the plan')
+}
+
+/** The catalogs as agents may see them, as a whole. */
+async function catalogs(look: Look, { names, expected }: Plan, say: Say): Promise<void> {
+  if (expected.catalog === undefined) return
+  const [there] = await look<{ signed: string | null; state: string | null }>(catalogState, names.catalog)
+  if (there?.signed === signed(expected.catalog, there?.state ?? null)) return
+  say('error', 'setup', `schema ${names.catalog}`, 'shows other catalogs than what was planned')
 }
 
 /** Of `aclexplode`, who holds a right. */
@@ -426,7 +436,9 @@ async function agentRights(look: Look, { names, expected, databaseName }: Plan, 
   const sequences = await look<{ role: string; what: string }>(
     `select pg_get_userbyid(a.grantee)::text as role, pg_describe_object('pg_class'::regclass, s.oid, 0) as what
     from (select * from unnest($1::text[], $2::text[], $3::text[]) as i (role, base_schema, base_table)) i
-    join pg_attrdef f on f.adrelid = to_regclass(format('%I.%I', i.base_schema, i.base_table))
+    join pg_namespace n on n.nspname = i.base_schema
+    join pg_class b on b.relnamespace = n.oid and b.relname = i.base_table
+    join pg_attrdef f on f.adrelid = b.oid
     join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
     join pg_class s on s.oid = d.refobjid and s.relkind = 'S',
     aclexplode(s.relacl) a
@@ -440,7 +452,7 @@ async function agentRights(look: Look, { names, expected, databaseName }: Plan, 
     ),
   )
   for (const { role, how, what, schema, database } of there) {
-    if (how === 'a' && (schema === names.policy || schema === names.internal)) continue
+    if (how === 'a' && [names.policy, names.internal, names.catalog].includes(schema ?? '')) continue
     if (database === databaseName) continue
     if (how === 'a' && sequences.some((each) => each.role === role && each.what === what)) continue
     say(
@@ -613,7 +625,9 @@ async function changes(client: Queries, { table, isWritable }: ExpectedView, say
   const around = await catalogOf(client, table.base)
   if (around === undefined) return say('error', 'setup', where, 'is not there', 'correct `table` in the configuration')
   const guarded = await client.query<{ guarded: boolean }>(
-    `select relrowsecurity as guarded from pg_class where oid = to_regclass(format('%I.%I', $1::text, $2::text))`,
+    // Not by to_regclass: who may not use the schema can't name what is in it.
+    `select c.relrowsecurity as guarded from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = $1 and c.relname = $2`,
     [table.base.schema, table.base.table],
   )
   if (guarded.rows[0]?.guarded)

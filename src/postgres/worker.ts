@@ -32,7 +32,7 @@ function check({ key, text, one }: Extract<Order, { kind: 'check' }>): Verdict {
   const database = databases.get(key)
   if (database === undefined) throw new Error('this database was never described')
   const { tree, refused } = parsed(text)
-  return refused ?? checkStatements(tree, text, database, { one })
+  return refused ?? checkStatements(tree, text, database, { one, parse: (turned) => parsed(turned).tree })
 }
 
 function parsed(text: string): { readonly tree?: unknown; readonly refused?: Refused } {
