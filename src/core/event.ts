@@ -33,6 +33,11 @@ export const eventFields = {
   'action.error': [...outcome, ...performed, ...spent],
   'action.failed': [...outcome, 'code', 'because', 'mayHaveHappened', 'bytes', 'sent'],
   'name.unknown': ['session', 'agent', 'method', 'name'],
+  'sql.open': ['session', 'agent', 'resource', 'secure', 'program'],
+  'sql.close': [
+    ...['of', 'session', 'agent', 'resource', 'secure', 'because', 'took'],
+    ...['statements', 'free', 'refused', 'rows', 'bytes'],
+  ],
   'connection.refused': ['session', 'agent', 'name', 'because'],
 
   'approval.open': [...asked, 'because', 'rules', 'args', 'policy', 'expiresAt', 'for', 'chain'],
