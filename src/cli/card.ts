@@ -1,13 +1,13 @@
 import type { ApprovalView } from '../control/wire.ts'
 import { needInWords } from '../core/approval.ts'
 import type { Approval } from '../core/approval.ts'
-import type { JsonObject } from '../core/json.ts'
+import type { Json, JsonObject } from '../core/json.ts'
 import type { Effect } from '../core/permission.ts'
 import { differences, differencesInLines } from './difference.ts'
 import type { Style } from './io.ts'
 import { field, heading, theirs } from './line.ts'
 import type { Line } from './line.ts'
-import { jsonLines, moment, span } from './text.ts'
+import { columnsOf, cut, jsonLines, moment, safe, span } from './text.ts'
 
 export const effectStyle: Readonly<Record<Effect, Style>> = {
   read: 'green',
@@ -41,6 +41,8 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
     ...own('state', stateInWords(approval, now), approval.state === 'pending' ? 'yellow' : undefined),
     ...own('id', id),
     blank,
+    ...statement(approval, columns),
+    ...evidence(approval, columns),
     heading(
       edited === undefined ? 'Arguments: all of them, exactly' : 'Arguments with your changes: all of them, exactly',
     ),
@@ -80,6 +82,81 @@ export function card(view: ApprovalView, now: number, columns: number, edited?: 
     ...(approval.answers.length === 0 ? own('so far', 'none') : []),
   ]
 }
+
+// What was found out about a call -------------------------------------------------------------------------------------
+
+/** A statement of SQL as it was written, with its parameters; it stands in the arguments too, or follows from them. */
+function statement({ parts, args, evidence: found = {} }: Approval, columns: number): readonly Line[] {
+  const given = typeof found['statement'] === 'string' ? found : parts === undefined ? {} : args
+  const { statement: text, parameters } = given
+  if (typeof text !== 'string') return []
+  const values = Array.isArray(parameters) ? (parameters as readonly Json[]) : []
+  return [
+    heading('The statement'),
+    ...theirs(text.split('\n'), columns),
+    ...theirs(
+      values.flatMap((value, position) => {
+        const [first = '', ...rest] = jsonLines(value)
+        return [`$${position + 1} = ${first}`, ...rest]
+      }),
+      columns,
+    ),
+    [],
+  ]
+}
+
+/** What it would do: how many rows, some of them, what else would change. */
+function evidence({ evidence: found }: Approval, columns: number): readonly Line[] {
+  if (found === undefined) return []
+  const own = (label: string, value: string, style?: Style): readonly Line[] => field(label, value, columns, style)
+  const { failed, sample, cascades, triggers, reversible, because } = found
+  const each = (label: string, all: Json | undefined, words: (one: JsonObject) => string): readonly Line[] =>
+    objectsIn(all).flatMap((one, position) => own(position === 0 ? label : '', words(one), 'yellow'))
+  return [
+    heading('What it would do, as the database says'),
+    ...(typeof failed === 'string' ? own('rows', `not known: ${failed}`, 'yellow') : own('rows', rowsInWords(found))),
+    ...table(sample, columns),
+    ...each('cascades', cascades, (one) => `${said(one['table'])} (${said(one['column'])}): ${said(one['does'])}`),
+    ...each('triggers', triggers, (one) => `${said(one['name'])}, ${said(one['timing'])}: ${said(one['function'])}`),
+    ...(typeof reversible === 'boolean'
+      ? own('undo', `${reversible ? 'possible' : 'not possible'}: ${said(because)}`, reversible ? undefined : 'yellow')
+      : []),
+    [],
+  ]
+}
+
+function rowsInWords({ rows, estimate, atMost, tried, uncounted }: JsonObject): string {
+  const why = typeof uncounted === 'string' ? `: ${uncounted}` : ''
+  if (typeof rows !== 'number') return `not known${why}`
+  const shown = rows.toLocaleString('en')
+  if (estimate === true) return `about ${shown}, as the planner believes${why}`
+  if (tried === true) return `${shown}: it was tried, and undone because that is more than was expected`
+  return atMost === true ? `${shown} at most` : shown
+}
+
+/** Columns of a cell of the sample. */
+const widest = 24
+
+function table(sample: Json | undefined, columns: number): readonly Line[] {
+  const { columns: names, rows } = isObject(sample) ? sample : {}
+  if (!Array.isArray(names) || !Array.isArray(rows) || rows.length === 0) return []
+  const cells = [names, ...rows].map((row: Json) =>
+    (Array.isArray(row) ? (row as readonly Json[]) : []).map((value) => cut(safe(said(value)), widest)),
+  )
+  return [
+    ...field('some', `${rows.length} of them, as the session may see them`, columns),
+    ...theirs(columnsOf(cells), columns),
+  ]
+}
+
+const said = (value: Json | undefined): string =>
+  typeof value === 'string' ? value : value === undefined ? '?' : JSON.stringify(value)
+
+const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const objectsIn = (value: Json | undefined): readonly JsonObject[] =>
+  Array.isArray(value) ? (value as readonly Json[]).filter(isObject) : []
 
 /** More than this is no difference but another call. */
 const mostChanges = 200

@@ -236,6 +236,25 @@ const hostileArgs = fc.dictionary(
   fc.oneof(hostile, fc.jsonValue(), fc.array(hostile, { maxLength: 3 })),
 ) as fc.Arbitrary<JsonObject>
 
+const hostileEvidence = fc.oneof(
+  hostileArgs,
+  fc.record({
+    statement: hostile,
+    parameters: fc.array(hostile, { maxLength: 3 }),
+    rows: fc.oneof(fc.nat(), hostile),
+    estimate: fc.boolean(),
+    uncounted: hostile,
+    sample: fc.record({
+      columns: fc.array(hostile, { maxLength: 3 }),
+      rows: fc.array(fc.array(fc.oneof(hostile, fc.jsonValue()), { maxLength: 4 }), { maxLength: 3 }),
+    }),
+    cascades: fc.array(fc.record({ table: hostile, column: hostile, does: hostile }), { maxLength: 2 }),
+    triggers: fc.array(fc.record({ name: hostile, timing: hostile, function: hostile }), { maxLength: 2 }),
+    reversible: fc.boolean(),
+    because: hostile,
+  }),
+) as fc.Arbitrary<JsonObject>
+
 const hostileView: fc.Arbitrary<ApprovalView> = fc
   .record({
     args: hostileArgs,
@@ -247,11 +266,13 @@ const hostileView: fc.Arbitrary<ApprovalView> = fc
     reason: hostile,
     permission: hostile,
     rule: hostile,
+    found: hostileEvidence,
   })
-  .map(({ args, before, agent, behalf, because, description, reason, permission, rule }) =>
+  .map(({ args, before, agent, behalf, because, description, reason, permission, rule, found }) =>
     viewOf(
       approval('appr_a', {
         args,
+        evidence: found,
         because,
         permission,
         rules: [rule],
@@ -268,6 +289,8 @@ const obeyed = /[\p{C}\p{Zl}\p{Zp}]/u
 /** Lines of a card that begin at the left edge: ours, and no others. */
 const headings = [
   'The call',
+  'The statement',
+  'What it would do, as the database says',
   'Arguments: all of them, exactly',
   'Against the last approved call',
   'No call of this kind was approved before',
@@ -280,6 +303,11 @@ const labels = [
   'permission',
   'effect',
   'impact',
+  'rows',
+  'some',
+  'cascades',
+  'triggers',
+  'undo',
   'agent',
   'lent to',
   'asked',
