@@ -179,7 +179,8 @@ function bare(node: unknown, numberOf = (number: number): number => number): unk
   )
 }
 
-const canonical = (clauses: unknown): string => JSON.stringify(Object.entries(clauses as Fields).toSorted())
+const canonical = (clauses: unknown): string =>
+  JSON.stringify(Object.entries(clauses as Fields).toSorted(([one], [other]) => (one < other ? -1 : 1)))
 
 const listIn = (fields: Fields, name: string): readonly unknown[] => (fields[name] ?? []) as readonly unknown[]
 

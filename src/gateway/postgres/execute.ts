@@ -76,7 +76,8 @@ export async function execute(backend: Backend, wanted: Wanted, signal: AbortSig
     return await change(backend, submitted, wanted.most, watch, running)
   } catch (thrown) {
     const sofar = submitted.sofar()
-    if (watch.reason()?.code === 'too_large' && !wanted.isWrite && sofar.rows.length > 0) return sofar
+    if (watch.reason()?.code === 'too_large' && !wanted.isWrite && sofar.rows.length > 0)
+      return { cut: 'bytes', ...sofar }
     const failure = watch.reason() ?? inWords(thrown, backend)
     if (running.isCommitting && !(failure instanceof StatementError))
       throw new Failure(failure.code, `${failure.message}: the change may have happened, or not`, { cause: failure })
@@ -199,12 +200,14 @@ function submission({ text, parameters, isWrite, most }: Wanted): Submission {
   const rows: Json[][] = []
   let bytes = 0
   let count = 0
+  let sent = 0
   let cut: Result['cut']
 
   const sofar = (): Result => ({
     columns: fields.map(({ name, dataTypeID }) => ({ name, type: typeNames.get(dataTypeID) ?? 'text' })),
     rows,
-    count: isWrite ? count : rows.length,
+    // The server counts what it sent last, where something is sent.
+    count: !isWrite ? rows.length : fields.length > 0 ? sent : count,
     bytes,
     ...(cut === undefined ? {} : { cut }),
   })
@@ -240,6 +243,7 @@ function submission({ text, parameters, isWrite, most }: Wanted): Submission {
           fields = message.fields
         },
         handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
+          sent += 1
           if (cut !== undefined) return
           const size = message.fields.reduce((sum, field) => sum + (field === null ? 0 : Buffer.byteLength(field)), 0)
           if (rows.length >= most.rows) cut = 'rows'

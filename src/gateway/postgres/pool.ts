@@ -123,10 +123,12 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
         else busy.set(session, left)
       }
     },
-    ended: (gone) => gone.forEach(letGo),
+    ended(gone) {
+      for (const session of gone) letGo(session)
+    },
     close() {
       isClosed = true
-      ;[...idle.keys()].forEach(letGo)
+      for (const session of [...idle.keys()]) letGo(session)
     },
   }
 }
