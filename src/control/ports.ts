@@ -80,7 +80,7 @@ export interface ControlPorts {
   readonly pins: PinStore
   readonly audit: AuditLog
   readonly operations: Operations
-  readonly databases?: Databases
+  readonly databases: Databases
   readonly clock: Clock
   /** When this process began: what it keeps in memory was counted since. */
   readonly startedAt: number

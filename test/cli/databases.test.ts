@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runLine } from '../../src/cli/run.ts'
 import type { Io } from '../../src/cli/io.ts'
@@ -10,12 +11,14 @@ import type { Held, PostgresResource } from '../../src/gateway/postgres/resource
 import { verbs } from '../../src/postgres/description.ts'
 import type { Verb } from '../../src/postgres/description.ts'
 import { namesOf } from '../../src/postgres/names.ts'
+import { hasPseudoTerminal, openTerminal } from './terminal.ts'
 import { startPeopleSide } from '../support/people.ts'
 import type { PeopleSide } from '../support/people.ts'
 import { connectTo, databaseOfUrl, deskDatabase, deskTables } from '../support/postgres-desk.ts'
 import { noPostgres, startPostgres } from '../support/postgres.ts'
 import type { PostgresServer } from '../support/postgres.ts'
 
+const program = fileURLToPath(new URL('../../src/cli/sallyport.ts', import.meta.url))
 const ownPassword = 'gateway-Pa55word-of-the-desk'
 
 interface Desk {
@@ -144,7 +147,7 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
     sql(`select rolname as name from pg_roles where rolname like '%${alias}%'
       union all select nspname from pg_namespace where nspname like '%${alias}%'`)
 
-  test('plan, apply, verify, drift, apply, remove: and no secret anywhere', async () => {
+  test('plan, apply, verify, drift, apply, remove: and no secret anywhere', { timeout: 60_000 }, async () => {
     const desk = await startDesk()
     const { run, sql, alias, admin, side, resource } = desk
     // A right of the owner's own says nothing: the server writes it down once any right was given.
@@ -184,7 +187,7 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
     // A tool's statement is a right of its role, and no other.
     expect(
       await sql(`select distinct privilege_type as may, table_name as name from information_schema.column_privileges
-        where grantee = 'sallyport_${alias}_teller'`),
+        where grantee = 'sallyport_${alias}_teller' and table_schema <> 'sallyport_${alias}_catalog'`),
     ).toEqual([{ may: 'INSERT', name: 'responses' }])
 
     const again = await run('db apply DESK --yes', admin)
@@ -301,6 +304,26 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
     expect(await leftOf(desk)).toEqual([])
     expect(raw).toEqual([true, false, true, false, true, false])
     expect(desk.seen.join('')).not.toContain(new URL(desk.admin).password)
+  })
+
+  test.skipIf(!hasPseudoTerminal)('at a real terminal the address is seen nowhere', { timeout: 30_000 }, async () => {
+    const { alias, admin, side } = await startDesk()
+    const terminal = openTerminal([process.execPath, program, 'db', 'apply', alias, '--no-color'], {
+      rows: 60,
+      columns: 120,
+      env: { SALLYPORT_URL: side.url, SALLYPORT_KEY: side.keys.admin },
+    })
+    try {
+      await terminal.until((screen) => screen.includes('[y/N]'))
+      terminal.keys('y\n')
+      await terminal.until((screen) => screen.includes('not shown'))
+      terminal.keys(`${admin}\r`)
+      expect(await terminal.exit).toBe(0)
+      expect(terminal.raw()).toContain('is set up in the database')
+      expect(terminal.raw()).not.toContain(new URL(admin).password)
+    } finally {
+      terminal.kill()
+    }
   })
 
   test('a description to begin with, by an administrator or by the gateway itself', async () => {
