@@ -635,6 +635,14 @@ export const httpResource = z.strictObject({
       'Addresses that its host may have although they are private. None, unless the host is written as an address.',
     )
     .prefault([]),
+  ca: z
+    .string()
+    .min(1)
+    .max(1000)
+    .describe(
+      'A file of certificates (PEM), relative to this file, that alone may sign that of its host. Default: those that Node knows.',
+    )
+    .optional(),
   ports: z
     .array(z.int().min(1).max(65_535))
     .max(100)

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { createLocalJWKSet, createRemoteJWKSet } from 'jose'
@@ -37,7 +38,7 @@ export interface Configured extends ReadText, Resolved {
   readonly documents: Documents
   /** What the SQL of databases does, by resource. */
   readonly databases: Databases
-  /** Certificates (PEM) that sign those of databases, by resource. */
+  /** Certificates (PEM) that sign those of databases and APIs, by resource. */
   readonly certificates: ReadonlyMap<string, string>
   /** JSON Schema of arguments that are known without asking anybody, by permission. */
   readonly schemas: ReadonlyMap<Permission, JsonObject>
@@ -66,7 +67,7 @@ export async function readConfigured(file: string, env: NodeJS.ProcessEnv, secre
     )
     const documents = await readDocuments(given.loaded, readFile)
     const databases = await readDatabases(given.loaded)
-    const certificates = await databaseCertificates(given.loaded)
+    const certificates = await certificatesOf(given.loaded)
     return {
       ...given,
       ...resolved,
@@ -83,20 +84,42 @@ export async function readConfigured(file: string, env: NodeJS.ProcessEnv, secre
   }
 }
 
-/** Fails with `invalid`, with the place of each that can't be read. */
-async function databaseCertificates(loaded: LoadedSettings): Promise<ReadonlyMap<string, string>> {
+/** Fails with `invalid`, with the place of the first that can't be read or signs nothing. */
+async function certificatesOf(loaded: LoadedSettings): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>()
   const folder = path.dirname(path.resolve(loaded.file))
   for (const [alias, resource] of Object.entries(loaded.settings.resources)) {
-    if (!('postgres' in resource) || resource.ca === undefined) continue
+    if (!('postgres' in resource || 'http' in resource) || resource.ca === undefined) continue
     try {
-      found.set(alias, await readEarly({ from: 'file', path: resource.ca }, folder, { env: {}, readFile }))
+      const pem = await readEarly({ from: 'file', path: resource.ca }, folder, { env: {}, readFile })
+      if ('http' in resource) checkAuthorities(pem, resource.ca)
+      found.set(alias, pem)
     } catch (thrown) {
       const problem = { ...loaded.at(['resources', alias, 'ca']), message: Failure.from(thrown).message }
       throw new Failure('invalid', problemsInWords(loaded.file, [problem]))
     }
   }
   return found
+}
+
+/** TLS takes a file without authorities without a word, and then trusts nobody. */
+function checkAuthorities(pem: string, file: string): void {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  if (blocks.length === 0)
+    throw new Failure('invalid', `\`${file}\` holds no certificate: expected PEM, \`-----BEGIN CERTIFICATE-----\` …`)
+  for (const [index, block] of blocks.entries()) {
+    const which = `certificate ${index + 1} of \`${file}\``
+    let certificate: X509Certificate
+    try {
+      certificate = new X509Certificate(block)
+    } catch (cause) {
+      throw new Failure('invalid', `${which} can't be read`, { cause })
+    }
+    if (!certificate.ca)
+      throw new Failure('invalid', `${which} is no authority: expected the one that signs, not the server's own`)
+    if (Date.parse(certificate.validTo) <= Date.now())
+      throw new Failure('invalid', `${which} ended at ${certificate.validTo}: expected one that is valid`)
+  }
 }
 
 const readFile = (file: string): Promise<string> => fs.promises.readFile(file, 'utf8')

@@ -52,7 +52,7 @@ export function toResources({ resources }: Configured): readonly McpResource[] {
 
 /** The APIs of the configuration, as the gateway takes them, with what documents say held to what was seen first. */
 export async function toApis(
-  { resources, documents }: Pick<Configured, 'resources' | 'documents'>,
+  { resources, documents, certificates }: Pick<Configured, 'resources' | 'documents' | 'certificates'>,
   pinned: Pinned,
 ): Promise<readonly HttpResource[]> {
   const apis: HttpResource[] = []
@@ -68,7 +68,8 @@ export async function toApis(
           : { settings, barred: { code: 'quarantined', because: standing.because } },
       )
     }
-    apis.push(apiOf(alias, resource, documented))
+    const ca = certificates.get(alias)
+    apis.push({ ...apiOf(alias, resource, documented), ...(ca === undefined ? {} : { ca }) })
   }
   return apis
 }

@@ -16,7 +16,7 @@ export type Dial = buildConnector.connector
 export interface EgressPorts {
   readonly resolve?: Resolve
   readonly dial?: Dial
-  /** Certificates to trust beside those of the system, PEM. */
+  /** Certificates (PEM) that alone may sign that of the resource's own host. Others need one that Node knows. */
   readonly ca?: string | undefined
 }
 
@@ -54,14 +54,10 @@ export const systemResolve: Resolve = async (name) =>
  */
 export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
   const { resolve = systemResolve } = ports
-  const dial =
-    ports.dial ??
-    buildConnector({
-      timeout: connectWithin,
-      allowH2: false,
-      maxCachedSessions: 100,
-      ...(ports.ca === undefined ? {} : { ca: ports.ca }),
-    })
+  const dialWith = (ca: { readonly ca?: string }): Dial =>
+    ports.dial ?? buildConnector({ timeout: connectWithin, allowH2: false, maxCachedSessions: 100, ...ca })
+  const dial = dialWith({})
+  const dialHome = ports.ca === undefined ? dial : dialWith({ ca: ports.ca })
 
   async function addressesOf(host: string): Promise<readonly string[]> {
     if (isIP(host) !== 0) return [host]
@@ -105,7 +101,7 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
     for (const address of (await checked(host, port)).slice(0, mostTried)) {
       let socket: Socket
       try {
-        socket = await dialled({ ...towards, hostname: address })
+        socket = await dialled({ ...towards, hostname: address }, host === bounds.home.host ? dialHome : dial)
       } catch (thrown) {
         failed = thrown
         continue
@@ -118,9 +114,9 @@ export function createEgress(bounds: Bounds, ports: EgressPorts = {}): Egress {
     throw failed
   }
 
-  const dialled = (options: buildConnector.Options): Promise<Socket> =>
+  const dialled = (options: buildConnector.Options, by: Dial): Promise<Socket> =>
     new Promise((resolve, reject) => {
-      dial(options, (error, socket) => (error === null ? resolve(socket) : reject(error)))
+      by(options, (error, socket) => (error === null ? resolve(socket) : reject(error)))
     })
 
   /** In the order of their last use. */

@@ -87,6 +87,8 @@ export interface HttpResource {
   readonly operations: ReadonlyMap<string, OperationDescription>
   /** Addresses and networks (`10.0.0.0/8`) that its host may be in although they are private. */
   readonly addresses: readonly string[]
+  /** Certificates (PEM) that alone may sign that of its host; those that Node knows, unless said. */
+  readonly ca?: string
   readonly ports: readonly number[]
   readonly redirects: 'none' | 'same-origin' | readonly string[]
 }

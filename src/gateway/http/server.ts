@@ -176,11 +176,14 @@ export function createHttpGateway(ports: HttpGatewayPorts): HttpGateway {
         compileOperation(resource.alias, name, given, resource.credential, compile),
       ]),
     )
-    const egress = createEgress(bounds, ports.egress)
+    const way = { ...ports.egress, ...(resource.ca === undefined ? {} : { ca: resource.ca }) }
+    const egress = createEgress(bounds, way)
+    const { credential } = resource
+    const tokenPlace = credential.kind === 'oauth' ? placeOf(credential.tokenUrl) : undefined
     const tokens =
-      resource.credential.kind === 'oauth'
-        ? createEgress({ ...bounds, hosts: [], home: placeOf(resource.credential.tokenUrl) }, ports.egress)
-        : egress
+      tokenPlace === undefined
+        ? egress
+        : createEgress({ ...bounds, hosts: [], home: tokenPlace }, tokenPlace.host === base.host ? way : ports.egress)
     const credentials = createCredentials(resource.credential, {
       dispatcher: tokens.dispatcherOf(''),
       clock,
