@@ -15,9 +15,9 @@ interface Server {
   readonly url: string
   /** `GET secret/data/apps/crm as <token>`, in order. */
   readonly seen: string[]
-  secrets: Record<string, Record<string, unknown> | undefined>
+  secrets: Record<string, Record<string, unknown> | null | undefined>
   /** Tokens that hold, with the seconds that they are given for. */
-  tokens: Map<string, { ttl: number; renewable: boolean }>
+  tokens: Map<string, { ttl: number; renewable: boolean; isBlind?: boolean }>
   /** Answers in place of the server. */
   instead: ((req: IncomingMessage, res: ServerResponse) => boolean) | undefined
   headers: IncomingMessage['headers'][]
@@ -73,10 +73,15 @@ async function startServer(): Promise<Server> {
       return body['role'] === 'gateway' && body['jwt'] === 'jwt-of-pod' ? login() : denied
     const known = token === undefined ? undefined : own.tokens.get(token)
     if (known === undefined) return denied
+    if (at === 'auth/token/revoke-self') return (own.tokens.delete(token ?? ''), [204, {}])
+    if (at === 'auth/token/lookup-self' && known.isBlind === true) return denied
     if (at === 'auth/token/lookup-self') return [200, { data: { ttl: known.ttl, renewable: known.renewable } }]
     if (at === 'auth/token/renew-self' && method === 'POST')
       return [200, { auth: { client_token: token, lease_duration: 100, renewable: true } }]
+    if (at.startsWith('secret/data/board/')) return denied
     const secret = at.startsWith('secret/data/') ? own.secrets[at.slice('secret/data/'.length)] : undefined
+    // A version that was deleted is told of, without its values.
+    if (secret === null) return [404, { data: { data: null, metadata: { version: 1, deletion_time: 'x' } } }]
     return secret === undefined ? [404, { errors: [] }] : [200, { data: { data: secret, metadata: { version: 1 } } }]
   }
 
@@ -153,6 +158,7 @@ describe('signing in', () => {
     expect(await kv.prepare(place)).toBeUndefined()
     expect(server.seen.slice(4)).toEqual([
       'GET secret/data/apps/crm as token-1',
+      'GET auth/token/lookup-self as token-1',
       'POST auth/approle/login as nobody',
       'GET secret/data/apps/crm as token-2',
     ])
@@ -171,6 +177,25 @@ describe('signing in', () => {
     fs.writeFileSync(tokenFile, 'jwt-of-pod\n')
     expect(await kv.prepare(place)).toBeUndefined()
     expect(kv.use(place)).toBe(value)
+  })
+
+  test('a token may be forbidden to look at itself, and serves all the same', async () => {
+    const server = await startServer()
+    server.tokens.set('root-token', { ttl: 0, renewable: false, isBlind: true })
+    const { kv } = connect(server)
+    expect(await kv.prepare(place)).toBeUndefined()
+    expect(kv.use(place)).toBe(value)
+  })
+
+  test('what is forbidden again and again makes no new tokens, and the one there is is given back at the end', async () => {
+    const server = await startServer()
+    const auth: Kv2Auth = { kind: 'approle', mount: 'approle', roleId: 'role', secretId: async () => 'sealed-id' }
+    const { kv } = connect(server, { auth })
+    for (let round = 0; round < 3; round++)
+      expect(await kv.prepare({ path: 'board/minutes', field: 'key' })).toMatch(/may not be read/)
+    expect(server.seen.filter((line) => line.includes('login'))).toHaveLength(1)
+    await kv.close()
+    expect(server.seen.at(-1)).toBe('POST auth/token/revoke-self as token-1')
   })
 
   test('many who ask at once sign in once', async () => {
@@ -196,7 +221,7 @@ const wrongs: [
     { auth: { kind: 'token', token: async () => 'stolen' } },
     undefined,
     place,
-    /does not accept the token/,
+    /does not accept the token for `apps\/crm` .*: it is wrong, has expired or was revoked/,
   ],
   [
     'a wrong secret id',
@@ -211,6 +236,20 @@ const wrongs: [
     undefined,
     { path: 'apps/none', field: 'key' },
     /there is no `apps\/none` in `secret` of http/,
+  ],
+  [
+    'a version that was deleted',
+    {},
+    (server) => (server.secrets['apps/crm'] = null),
+    place,
+    /there is no `apps\/crm` .*: it was never set, its newest version was deleted, or `mount` is no KV version 2 engine/,
+  ],
+  [
+    'what is forbidden',
+    {},
+    undefined,
+    { path: 'board/minutes', field: 'key' },
+    /may not be read: the policy of the token/,
   ],
   ['no such field', {}, undefined, { path: 'apps/crm', field: 'constructor' }, /has no field `constructor`/],
   ['a field that is no text', {}, undefined, { path: 'apps/crm', field: 'number' }, /the field `number` .* is no text/],
@@ -246,7 +285,7 @@ const wrongs: [
   ],
   ['no answer', { timeout: 100 }, (server) => (server.instead = () => true), place, /can't be reached/],
   [
-    'a KV engine of version 1',
+    'data of a KV engine of version 1',
     {},
     (server) =>
       (server.instead = (req, res) =>

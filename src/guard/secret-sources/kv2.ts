@@ -82,6 +82,8 @@ interface Token {
   readonly renewBy?: number
   readonly endsAt?: number
   readonly renewable: boolean
+  /** It may not look at itself, or is none: only its use will tell. */
+  readonly isDoubted?: boolean
 }
 
 export const placeName = ({ path, field }: Kv2Place): string => `vault:${path}#${field}`
@@ -165,9 +167,8 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
     if (auth.kind === 'token') {
       const text = signsInWith('vault token', (await auth.token()).trim())
       const { status, body } = await ask('GET', 'auth/token/lookup-self', text)
-      if (status === 403)
-        throw new Failure('unavailable', `${base} does not accept the token: it is wrong, has expired or was revoked`)
-      // A token may be forbidden to look at itself; then it is used until it is refused.
+      // A token may be forbidden to look at itself: a policy other than `default` is enough for that.
+      if (status === 403) return { text, renewable: false, isDoubted: true }
       const data = status === 200 ? objectOf(body['data']) : undefined
       return tokenOf(text, data?.['ttl'], data?.['renewable'])
     }
@@ -211,6 +212,10 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
     return signIn()
   }
 
+  /** So that what policy forbids does not make one new token after another, which the server would have to keep. */
+  const isAccepted = async ({ text }: Token): Promise<boolean> =>
+    (await ask('GET', 'auth/token/lookup-self', text)).status === 200
+
   /** A token that holds: the one that there is, renewed in time, or a new one. Many who ask at once sign in once. */
   async function currentToken(): Promise<Token> {
     if (token !== undefined && (token.renewBy === undefined || clock() < token.renewBy)) return token
@@ -223,20 +228,30 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
 
   async function read({ path, field }: Kv2Place): Promise<string> {
     const at = `${encodePath(options.mount)}/data/${encodePath(path)}`
-    let answer = await ask('GET', at, (await currentToken()).text)
-    if (answer.status === 403) {
-      // The token may have been revoked: once more with a new one.
-      token = undefined
-      answer = await ask('GET', at, (await currentToken()).text)
+    let used = await currentToken()
+    let answer = await ask('GET', at, used.text)
+    if (answer.status === 403 && !(await isAccepted(used))) {
+      // The token was revoked, or changed where it is read from: once more with a new one.
+      if (token === used) token = undefined
+      used = await currentToken()
+      answer = await ask('GET', at, used.text)
     }
     const where = `\`${path}\` in \`${options.mount}\` of ${base}`
     switch (answer.status) {
       case 200:
         break
       case 403:
+        if (used.isDoubted === true)
+          throw new Failure(
+            'unavailable',
+            `${base} does not accept the token for ${where}: it is wrong, has expired or was revoked, or its policy does not allow it`,
+          )
         throw new Failure('unavailable', `${where} may not be read: the policy of the token does not allow it`)
       case 404:
-        throw new Failure('unavailable', `there is no ${where}, or its newest version was deleted`)
+        throw new Failure(
+          'unavailable',
+          `there is no ${where}: it was never set, its newest version was deleted, or \`mount\` is no KV version 2 engine`,
+        )
       case 503:
         throw new Failure('unavailable', `${base} is sealed or in maintenance (status 503)`)
       default:
@@ -335,6 +350,9 @@ export function createKv2(options: Kv2Options, clock: Clock): Kv2 {
     async close() {
       isClosed = true
       for (const { timer } of entries.values()) clearTimeout(timer)
+      // What was given out for this run alone is given back.
+      if (auth.kind !== 'token' && token !== undefined)
+        await ask('POST', 'auth/token/revoke-self', token.text, {}).catch(() => {})
       await agent.destroy().catch(() => {})
     },
   }
