@@ -37,23 +37,31 @@ export async function readValue(io: Reading, wanted: Wanted): Promise<string> {
 }
 
 /** A line that is typed at a terminal and shown nowhere. */
-async function readHidden({ stdin, err }: Reading, wanted: Wanted): Promise<string> {
+function readHidden({ stdin, err }: Reading, wanted: Wanted): Promise<string> {
   err(wanted.prompt)
   stdin.setRawMode?.(true)
-  try {
-    let text = ''
-    for await (const chunk of stdin as AsyncIterable<Buffer | string>)
+  let text = ''
+  return new Promise((resolve, reject) => {
+    // Not as an iterator: that does not go on where a question before has paused the input.
+    const done = (finish: () => void): void => {
+      stdin.off('data', take).off('end', end)
+      stdin.pause()
+      stdin.setRawMode?.(false)
+      finish()
+    }
+    const end = (): void => done(() => (text === '' ? reject(new Failure('invalid', wanted.missing)) : resolve(text)))
+    const take = (chunk: Buffer | string): void => {
       for (const character of Buffer.from(chunk).toString('utf8')) {
-        if (character === '\r' || character === '\n' || character === '\x04') return filled(text, wanted)
-        if (character === '\x03') throw new Failure('cancelled', wanted.left)
+        if (character === '\r' || character === '\n' || character === '\x04') return end()
+        if (character === '\x03') return done(() => reject(new Failure('cancelled', wanted.left)))
         if (character === '\x7f' || character === '\b') text = text.replace(/[^]$/u, '')
         else text += character
-        if (text.length > wanted.mostBytes) throw tooLarge(wanted)
+        if (text.length > wanted.mostBytes) return done(() => reject(tooLarge(wanted)))
       }
-    return filled(text, wanted)
-  } finally {
-    stdin.setRawMode?.(false)
-  }
+    }
+    stdin.on('data', take).once('end', end)
+    stdin.resume()
+  })
 }
 
 function filled(text: string, { missing }: Wanted): string {

@@ -125,7 +125,7 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
           columns: 100,
           env: { SALLYPORT_URL: side.url, SALLYPORT_KEY: side.keys.admin },
           cwd: '/',
-          stdin: stdin as unknown as Io['stdin'],
+          stdin,
           ...more,
         }
         const code = await runLine(line.replaceAll('DESK', alias).split(' '), io)
