@@ -1318,11 +1318,12 @@ class Connection implements Relay {
   private onServer(chunk: Buffer): void {
     const { fromServer: frames } = this
     frames.push(chunk)
+    const whole = frames.buffer
     let from = -1
     let to = -1
     let hasRows = false
     const pass = (): void => {
-      if (from >= 0) this.pass(frames.buffer.subarray(from, to), hasRows)
+      if (from >= 0) this.pass(whole.subarray(from, to), hasRows)
       from = -1
       hasRows = false
     }
