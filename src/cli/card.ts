@@ -140,7 +140,8 @@ const widest = 24
 function table(sample: Json | undefined, columns: number): readonly Line[] {
   const { columns: names, rows } = isObject(sample) ? sample : {}
   if (!Array.isArray(names) || !Array.isArray(rows) || rows.length === 0) return []
-  const cells = [names, ...rows].map((row: Json) =>
+  const all: readonly Json[] = [names, ...(rows as readonly Json[])]
+  const cells = all.map((row) =>
     (Array.isArray(row) ? (row as readonly Json[]) : []).map((value) => cut(safe(said(value)), widest)),
   )
   return [

@@ -128,7 +128,7 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
     },
     close() {
       isClosed = true
-      for (const session of [...idle.keys()]) letGo(session)
+      for (const session of idle.keys()) letGo(session)
     },
   }
 }
