@@ -198,7 +198,7 @@ export function createAdministration({
             const before = await serverOf(client)
             return [await applySetup(client, plan), before] as const
           })
-          const findings = [...done.findings, ...(await logins(plan, address, server, limits))]
+          const findings = [...named(done.findings, name), ...(await logins(plan, address, server, limits))]
           const { isChanged: changed, notices } = done
           const steps = changed ? plan.steps.length : plan.steps.filter(({ secret }) => secret).length
           return { name, database: plan.databaseName, changed, steps, notices, findings }
@@ -222,10 +222,11 @@ export function createAdministration({
             return [await verify(client, plan), at] as const
           })
           const unseen = administrator === undefined ? ownBlindness : [whoElse]
-          return { ...verified, findings: [...found, ...(await logins(plan, address, server, limits))], unseen }
+          const tried = await logins(plan, address, server, limits)
+          return { ...verified, findings: [...named(found, name), ...tried], unseen }
         } catch (thrown) {
           if (!(thrown instanceof NotLetIn) || administrator !== undefined) throw thrown
-          return { ...verified, findings: [notLetIn(plan.expected.gateway)], unseen: [everything] }
+          return { ...verified, findings: [notLetIn(plan.expected.gateway, name)], unseen: [everything] }
         }
       }
       return recorded({ begins: 'database.verify', ends: 'database.verified' }, resource, by, look, ({ findings }) =>
@@ -289,6 +290,13 @@ function settingsOf({ held, tools, connections }: PostgresResource, address: Add
   const gateway = { user, ...(password === '' ? {} : { password }) }
   return { databaseName, gateway, agents: new Map(agents), connections }
 }
+
+/** With the name of the resource in what is to be done. */
+const named = (findings: readonly Finding[], name: string): readonly Finding[] =>
+  findings.map((each) => ({
+    ...each,
+    advice: each.advice.replaceAll('`sallyport db apply`', `\`sallyport db apply ${name}\``),
+  }))
 
 const counted = (findings: readonly Finding[]): Record<string, Json> =>
   Object.fromEntries(
@@ -507,7 +515,7 @@ async function logins(plan: Plan, address: Address, server: Server, limits: Limi
 
   try {
     const there = await lookFrom(expected.gateway, address.password)
-    if (there instanceof NotLetIn) return [notLetIn(expected.gateway)]
+    if (there instanceof NotLetIn) return [notLetIn(expected.gateway, alias)]
     if (there.started !== server.started)
       say(
         'error',
@@ -527,13 +535,12 @@ async function logins(plan: Plan, address: Address, server: Server, limits: Limi
   return found.sort((one, other) => (one.where < other.where ? -1 : 1))
 }
 
-const notLetIn = (role: string): Finding => ({
+const notLetIn = (role: string, name: string): Finding => ({
   severity: 'error',
   about: 'setup',
   where: `role ${role}`,
   what: 'the gateway is not let in with it: it is not there, has another password, or the server does not take it from this machine',
-  advice:
-    'run `sallyport db apply`; a role that was there before keeps its own password: give `password:` that one, or change it in the database',
+  advice: `run \`sallyport db apply ${name}\`; a role that was there before keeps its own password: give \`password:\` that one, or change it in the database`,
 })
 
 const whoElse = 'who else knows a password of these roles, and from where the server lets them in (pg_hba.conf)'
