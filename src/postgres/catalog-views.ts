@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { catalogRelations } from './catalog.ts'
+import { catalogRelations, isBuiltInType } from './catalog.ts'
 import type { Names } from './description.ts'
 import { types } from './lists.ts'
 import { literal, quoted } from './names.ts'
@@ -26,7 +26,7 @@ export function catalogSetup(
   agents: readonly string[],
   shown: 'names' | 'none',
 ): { readonly sql: string; readonly digest: string | undefined } {
-  const before = drop(names)
+  const before = catalogRemoval(names)
   if (shown === 'none' || agents.length === 0) return { sql: before, digest: undefined }
   const made = [
     typesShown(names),
@@ -52,21 +52,21 @@ function block(body: string): string {
   return `do $sallyport$\n${body.trim()}\n$sallyport$;`
 }
 
-const drop = ({ catalog }: Names): string => {
-  const schema = literal(quoted(catalog))
+/** SQL that takes away whatever is in the schema of catalogs: casts, which nobody owns, go with it. */
+export function catalogRemoval({ catalog }: Names): string {
+  const schema = `(select oid from pg_namespace where nspname = ${literal(catalog)})`
   return block(`
 declare
   gone text;
 begin
   foreach gone in array array(
-    select 'view if exists ' || oid::regclass from pg_class where relnamespace = ${schema}::text::regnamespace and relkind = 'v'
+    select 'view if exists ' || oid::regclass from pg_class where relnamespace = ${schema} and relkind = 'v'
     union all
-    select 'type if exists ' || oid::regtype from pg_type where typnamespace = ${schema}::text::regnamespace and typtype = 'e')
+    select 'type if exists ' || oid::regtype from pg_type where typnamespace = ${schema} and typtype = 'e')
   loop
     execute 'drop ' || gone || ' cascade';
   end loop;
-  foreach gone in array array(
-    select oid::regprocedure::text from pg_proc where pronamespace = ${schema}::text::regnamespace)
+  foreach gone in array array(select oid::regprocedure::text from pg_proc where pronamespace = ${schema})
   loop
     execute 'drop routine if exists ' || gone || ' cascade';
   end loop;
@@ -324,7 +324,7 @@ function lookups({ catalog }: Names): string {
   const list = (labels: readonly string[]): string => [...new Set(labels)].map(literal).join(', ')
   const both = (labels: Iterable<string>): string => list([...labels].flatMap((name) => [name, `pg_catalog.${name}`]))
   return `create type ${quoted(catalog)}.regclass as enum (${both(relations)});
-create type ${quoted(catalog)}.regtype as enum (${both([...types].filter((name) => name !== 'citext'))});`
+create type ${quoted(catalog)}.regtype as enum (${both([...types].filter(isBuiltInType))});`
 }
 
 /** Numbers of these names can be had; names of numbers can't. */
@@ -346,8 +346,10 @@ interface CatalogFunction {
   readonly language?: 'plpgsql'
 }
 
+const identifier = `("[^".]+"|[[:alpha:]_][[:alnum:]_$]*)`
+
 /** Only what the views show can be found by these. Those that give nothing are asked about what no view shows. */
-function catalogFunctionsOf({ catalog, policy }: Names): readonly CatalogFunction[] {
+function catalogFunctionsOf({ catalog }: Names): readonly CatalogFunction[] {
   const view = (name: string): string => `${quoted(catalog)}.${name}`
   const nothing = (
     returns: string,
@@ -385,16 +387,16 @@ from (select 1) one left join ${view('pg_type')} t on t.oid = $1 left join ${vie
       returns: 'oid',
       // Names of built-in types have other spellings, such as `integer`, which PostgreSQL itself knows.
       body: `
-select coalesce(
-  (select c.oid from ${view(relation)} c join ${view('pg_namespace')} n on n.oid = c.${schema}
-    where c.${column} = (parse_ident($1))[cardinality(parse_ident($1))]
-      and (cardinality(parse_ident($1)) = 1 or n.nspname = (parse_ident($1))[1])
-    order by n.nspname = 'pg_catalog' desc, n.nspname = ${literal(policy)} desc limit 1)${
-      name === 'to_regtype'
-        ? `,
-  (select c.oid from ${view(relation)} c where c.oid < ${firstOwn} and pg_catalog.format_type(c.oid, null) = lower($1) limit 1)`
-        : ''
-    })
+select coalesce(${
+        name === 'to_regtype'
+          ? `
+  (select t.oid from pg_type t where t.oid < ${firstOwn} and pg_catalog.format_type(t.oid, null) = lower($1) limit 1),`
+          : ''
+      }
+  (select c.oid from ${view(relation)} c join ${view('pg_namespace')} n on n.oid = c.${schema},
+      (select case when $1 ~ '^${identifier}([.]${identifier})?$' then parse_ident($1) end as name) asked
+    where c.${column} = asked.name[cardinality(asked.name)] and (cardinality(asked.name) = 1 or n.nspname = asked.name[1])
+    order by n.nspname = 'pg_catalog' desc limit 1))
 `,
     })),
     {

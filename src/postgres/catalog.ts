@@ -233,13 +233,16 @@ export const catalogTypes: ReadonlySet<string> = new Set(['oid', 'int2vector', '
 /** Types whose input looks a name up. Those of a list of known names stay as they are; these two have a replacement. */
 export const lookupTypes: ReadonlySet<string> = new Set(['regclass', 'regtype'])
 
+/** `citext` is only there where somebody has put it. */
+export const isBuiltInType = (name: string): boolean => types.has(name) && name !== 'citext'
+
 /** Whether a constant, turned to such a type, is the name of something that every database has. */
 export function isBuiltIn(text: string, type: string, isList: boolean): boolean {
   const names = isList ? (/^\{([^{}"\\]*)\}$/.exec(text)?.[1]?.split(',') ?? ['']) : [text]
   const known = (name: string): boolean => {
     const plain = name.replace(/^pg_catalog\./, '')
     if (type === 'regproc') return ['array_in', 'array_recv'].includes(plain)
-    return type === 'regclass' ? plain.startsWith('pg_') && catalogRelations.has(plain) : types.has(plain)
+    return type === 'regclass' ? plain.startsWith('pg_') && catalogRelations.has(plain) : isBuiltInType(plain)
   }
   return names.every((name) => known(name.trim()))
 }

@@ -850,12 +850,11 @@ class Reading {
     if (typeof value === 'string' && isBuiltIn(value, name, isList)) return true
     if (isList || name === 'regproc' || listIn(fields, 'typmods').length > 0) return false
     if (typeof value === 'string') {
-      const [table = '', schema] = value.split('.').toReversed().map(unquoted)
-      const use = this.use(
-        this.table({ relname: table, ...(schema === undefined ? {} : { schemaname: schema }) }),
-        'select',
-      )
-      return use !== undefined
+      const [table = '', schema, ...more] = value.split('.').toReversed().map(unquoted)
+      // Digits would be the number of anything.
+      const relname = more.length === 0 && !/^\d/.test(value) ? table : ''
+      this.use(this.table({ relname, ...(schema === undefined ? {} : { schemaname: schema }) }), 'select')
+      return true
     }
     this.refer(name, 'type', parts.length === 2, fields)
     return true

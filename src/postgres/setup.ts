@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Failure } from '../core/failure.ts'
-import { catalogSetup } from './catalog-views.ts'
+import { catalogRemoval, catalogSetup } from './catalog-views.ts'
 import type { Database, Names, Table, Verb } from './description.ts'
 import { verbs } from './description.ts'
 import { compileFilter } from './filter.ts'
@@ -172,6 +172,7 @@ export function planRemove(alias: string, { databaseName, gateway }: Pick<Settin
       { title: 'Names are resolved in the system catalogs alone', sql: pinned },
       { title: 'Nothing that is removed belongs to somebody else', sql: checks(plan) },
       { title: 'The administrator may act as the owner of the views', sql: become(names.owner) },
+      { title: 'Catalogs as agents saw them', sql: catalogRemoval(names) },
       { title: 'Roles of agents, with all that they hold', sql: dropRoles(mark, [names.owner]) },
       { title: 'Views, schemas, their owner, and all that it holds', sql: dropRoles(mark, []) },
       { title: 'The role of the gateway, if nothing else needs it', sql: dropGateway(gateway.user, databaseName) },
