@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url'
 import type { IssuedKey, StartedSession, StartSession, Status } from '../../src/control/wire.ts'
 import type { Approval } from '../../src/core/approval.ts'
 import type { AuditEvent } from '../../src/core/audit.ts'
+import { eventFields } from '../../src/core/event.ts'
+import type { EventType } from '../../src/core/event.ts'
 import { start } from '../../src/main.ts'
 import type { StartOptions } from '../../src/main.ts'
 import { listSegments, parseLine, readLines } from '../../src/stores/audit/folder.ts'
@@ -167,14 +169,21 @@ export async function startSallyport(options: Options) {
   }
 }
 
-/** Every event on the disk, read without the product running. */
+const everywhere = ['id', 'type', 'at', 'capped']
+
+/** Every event on the disk, read without the product running. Fails for a field that `docs/events.md` does not tell of. */
 export async function eventsIn(state: string): Promise<readonly AuditEvent[]> {
   const events: AuditEvent[] = []
   for (const segment of await listSegments(path.join(state, 'audit')))
     for await (const lines of readLines(segment))
       for (const { bytes } of lines) {
         const event = parseLine(bytes)
-        if (event !== undefined) events.push(event)
+        if (event === undefined) continue
+        const listed: readonly string[] = eventFields[event.type as EventType]
+        const odd = Object.keys(event).find((field) => !everywhere.includes(field) && !listed.includes(field))
+        if (odd !== undefined)
+          throw new Error(`${event.type} has a field \`${odd}\` that src/core/event.ts does not list`)
+        events.push(event)
       }
   return events
 }
