@@ -119,6 +119,13 @@ export function openChecker({ deadline = mostTime, waiting = mostWaiting }: Chec
       blame(offenders, running.job.caller)
       settle(why)
     }
+    // Nobody waits for a thread that doesn't come up.
+    if (!fallen.isReady) {
+      const waiting = [...queue.values()].flat()
+      queue.clear()
+      inAll -= waiting.length
+      for (const job of waiting) job.settle(down)
+    }
     start()
   }
 
@@ -303,6 +310,7 @@ const refused = (sqlstate: string, because: string, hint?: string): Refused => (
 
 const broken = refused('54001', 'this statement could not be parsed', 'Write it shorter and flatter.')
 const slow = refused('54001', 'parsing this statement took too long', 'Write it shorter and flatter.')
+const down = refused('58000', 'statements can’t be checked at the moment', 'Try again later.')
 const resting = refused('53400', 'earlier statements could not be parsed, so this one has to wait', 'Try again later.')
 const crowded = refused('53400', 'too many statements are waiting to be checked', 'Send fewer at a time.')
 const notText = refused('22021', 'the statement is not valid UTF-8')

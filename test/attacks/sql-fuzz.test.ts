@@ -167,6 +167,34 @@ describe(`statements that nobody wrote, from SQL_FUZZ_SEED=${seed}`, () => {
   )
 })
 
+/**
+ * `x.pg_typeof` somewhere below an `x` of which it would be a call, and beside another `x` that has such a column: what it
+ * is depends on where exactly the two stand.
+ */
+function puzzle(chance: Chances): string {
+  const probe = 'x.pg_typeof'
+  const own = '(select 1 as pg_typeof) as x'
+  const inner = (deep: number): string => {
+    const on = () => `on ${chance.often(40) ? `${probe} is null` : 'true'}`
+    const below = (): string => (deep > 0 && chance.often(40) ? `(${inner(deep - 1)})` : `(select ${probe} as v)`)
+    const item = (): string => {
+      const kind = chance.below(8)
+      if (kind < 3) return own
+      if (kind < 5) return `${chance.often(30) ? 'lateral ' : ''}${below()} as ${chance.one(['q', 'r', 'q', 'x'])}`
+      if (kind === 5) return chance.one(['tickets', '(values (1)) as r', 'unnest(array[5.0]) as r (x)'])
+      const sides = `${chance.one([own, '(select 3 as u) as t'])} ${chance.one(['join', 'left join', 'full join'])} ${chance.one(['(select 2 as w) as s', `lateral ${below()} as s`, `${below()} as s`])} ${on()}`
+      return kind === 6 ? sides : `(${sides}) as ${chance.one(['j', 'x'])}`
+    }
+    const from = Array.from({ length: chance.below(4) }, item).join(chance.often(70) ? ', ' : ' cross join ')
+    const shared = chance.often(20)
+      ? `with ${chance.often(30) ? 'recursive ' : ''}x as (select ${chance.one([probe, '1'])} as pg_typeof) `
+      : ''
+    const target = chance.one(['1', probe, `(select ${probe})`, below()])
+    return `${shared}select ${target} as ${chance.one(['v', 'pg_typeof'])}${from && ` from ${from}`}${chance.often(20) ? ` where ${probe} is null` : ''}${chance.often(10) ? ` order by ${probe}` : ''}`
+  }
+  return `select (${inner(2)} limit 1) from ${chance.one(['unnest(array[5.0]) as x', 'now() as x', "jsonb_array_elements('[1]') as x", own])}`
+}
+
 /** Its text, and columns of the table that are read anywhere in it. */
 const whatIsMeant = `
   select pg_get_viewdef('public.probe'::regclass) as text, array(
@@ -175,45 +203,46 @@ const whatIsMeant = `
     join pg_attribute on attrelid = refobjid and attnum = refobjsubid and attnum > 0
     where ev_class = 'public.probe'::regclass and refobjid = 'sallyport_helpdesk.tickets'::regclass) as columns`
 
-/** Queries over few names, so that each could mean many things; `pg_typeof` is a function of anything. */
+/**
+ * A query over so few names that each could mean many things, at many levels. `pg_typeof` is a column of some of what is
+ * in FROM, and of the rest, as a function of anything, a call that isn't listed.
+ */
 function query(chance: Chances, depth: number): string {
-  const name = () => chance.one(['x', 'y', 'v', 'pg_typeof', 'id', 'status', 'tickets'])
-  const column = () => (chance.often(70) ? `${name()}.${name()}` : name())
+  const alias = () => chance.one(['x', 'x', 'y'])
+  const column = () => chance.one(['v', 'pg_typeof', 'status'])
+  const named = () => chance.one([`${alias()}.${column()}`, `${alias()}.${column()}`, alias(), column(), 'tickets.id'])
   const expression = (deep: number): string => {
-    const kind = chance.below(10)
-    if (kind < 6 || deep <= 0) return column()
-    if (kind === 6) return '5.0'
-    if (kind === 7) return `(${query(chance, deep - 1)} limit 1)`
-    return chance.one([
-      `coalesce(${column()}, null)`,
-      `(${column()})::text`,
-      `array[${column()}]`,
-      `${name()}.*`,
-      `row(${column()})`,
-    ])
+    const kind = chance.below(deep > 0 ? 10 : 8)
+    if (kind < 6) return `${alias()}.${column()}`
+    if (kind === 6) return chance.one(['5.0', `coalesce(${named()}, null)`, `(${named()})::text`, `array[${named()}]`])
+    return kind === 7 ? named() : `(${query(chance, deep - 1)} limit 1)`
   }
-  const list = (make: () => string, most: number) => Array.from({ length: 1 + chance.below(most) }, make).join(', ')
-  const alias = () => (chance.often(30) ? `${name()} (${list(name, 2)})` : name())
+  const list = (make: () => string) => (chance.often(50) ? make() : `${make()}, ${make()}`)
+  const columns = () => (chance.often(60) ? ` (${chance.often(30) ? `${column()}, ${column()}` : column()})` : '')
+  const scalar = () =>
+    chance.one(['unnest(array[5.0])', 'now()', "jsonb_array_elements('[1]')", 'generate_series(1, 2)'])
   const source = (deep: number): string => {
-    const kind = chance.below(deep > 0 ? 9 : 4)
-    if (kind < 2) return `unnest(array[5.0])${chance.often(15) ? ' with ordinality' : ''} as ${alias()}`
-    if (kind === 2) return chance.often(50) ? `tickets as ${name()}` : 'tickets'
-    if (kind === 3)
-      return chance.one([`(values (5.0)) as ${alias()}`, `jsonb_array_elements('[1]') as ${alias()}`, name()])
-    if (kind < 6) return `(${query(chance, deep - 1)}) as ${alias()}`
-    if (kind === 6) return `lateral (${query(chance, deep - 1)}) as ${alias()}`
-    const join = `${source(deep - 1)} ${chance.one(['join', 'left join'])} ${source(deep - 1)} ${chance.often(30) ? `using (${name()})${chance.often(30) ? ` as ${name()}` : ''}` : `on ${column()} is null`}`
-    return chance.often(50) ? join : `(${join}) as ${alias()}`
+    const kind = chance.below(deep > 0 ? 12 : 5)
+    if (kind < 2) return `${scalar()}${chance.often(10) ? ' with ordinality' : ''} as ${alias()}${columns()}`
+    if (kind === 2)
+      return chance.one(['tickets', `tickets as ${alias()}`, `tickets as ${alias()}${columns()}`, alias()])
+    if (kind < 5) return `(select 5.0 as ${column()}) as ${alias()}`
+    if (kind < 8) return `(${query(chance, deep - 1)}) as ${alias()}${chance.often(20) ? columns() : ''}`
+    if (kind < 10) return `lateral (${query(chance, deep - 1)}) as ${alias()}`
+    const using = `using (${column()})${chance.often(50) ? ` as ${alias()}` : ''}`
+    const on = `on ${chance.often(50) ? 'true' : `${expression(deep - 1)} is null`}`
+    const join = `${source(deep - 1)} ${chance.one(['join', 'left join'])} ${source(deep - 1)} ${chance.often(20) ? using : on}`
+    return chance.often(70) ? join : `(${join}) as ${alias()}`
   }
-  const shared = () => `${name()}${chance.often(30) ? ` (${name()})` : ''} as (${query(chance, depth - 1)})`
-  const target = () => (chance.often(15) ? '*' : `${expression(depth)}${chance.often(60) ? ` as ${name()}` : ''}`)
+  const shared = () => `${alias()}${columns()} as (${query(chance, depth - 1)})`
+  const target = () => (chance.often(10) ? '*' : `${expression(depth)} as ${column()}`)
   return [
-    depth > 0 && chance.often(25) ? `with ${chance.often(20) ? 'recursive ' : ''}${list(shared, 2)} ` : '',
-    `select ${list(target, 2)}`,
-    chance.often(90) ? ` from ${list(() => source(depth), 2)}` : '',
-    chance.often(20) ? ` where ${expression(depth)} is not null` : '',
-    chance.often(10) ? ` order by ${column()}` : '',
-    depth > 0 && chance.often(10) ? ` union all ${query(chance, depth - 1)}` : '',
+    depth > 0 && chance.often(15) ? `with ${chance.often(20) ? 'recursive ' : ''}${list(shared)} ` : '',
+    `select ${chance.often(80) ? target() : list(target)}`,
+    chance.often(80) ? ` from ${list(() => source(depth))}` : '',
+    chance.often(10) ? ` where ${expression(depth)} is not null` : '',
+    chance.often(5) ? ` order by ${named()}` : '',
+    depth > 0 && chance.often(5) ? ` union all ${query(chance, depth - 1)}` : '',
   ].join('')
 }
 
@@ -256,7 +285,7 @@ describe.skipIf(await noPostgres(18))(`queries about names, from SQL_FUZZ_SEED=$
     const until = performance.now() + time
     const seen = { all: 0, understood: 0, meant: 0, refusedButMeant: 0 }
     for (; performance.now() < until; seen.all++) {
-      const text = query(chance, 2)
+      const text = chance.often(50) ? puzzle(chance) : query(chance, 3)
       const verdict = await checker.check(text, helpdesk, { caller: `${seen.all}` })
       const isUnderstood = verdict.kind === 'understood'
       if (!isUnderstood && !chance.often(5)) continue
