@@ -64,7 +64,7 @@ What it would do, as the database says
   ┃ id  subject
   ┃ 1   ada one
   ┃ 22  null
-  cascades    public.responses (ticket_id): cascade
+  cascades    public.responses (ticket_id): on delete cascade
   triggers    log_it, after delete: public.log_it
   undo        not possible: rows that are deleted are gone
 `)

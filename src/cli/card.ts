@@ -116,7 +116,11 @@ function evidence({ evidence: found }: Approval, columns: number): readonly Line
     heading('What it would do, as the database says'),
     ...(typeof failed === 'string' ? own('rows', `not known: ${failed}`, 'yellow') : own('rows', rowsInWords(found))),
     ...table(sample, columns),
-    ...each('cascades', cascades, (one) => `${said(one['table'])} (${said(one['column'])}): ${said(one['does'])}`),
+    ...each(
+      'cascades',
+      cascades,
+      (one) => `${said(one['table'])} (${said(one['column'])}): on ${said(one['on'])} ${said(one['does'])}`,
+    ),
     ...each('triggers', triggers, (one) => `${said(one['name'])}, ${said(one['timing'])}: ${said(one['function'])}`),
     ...(typeof reversible === 'boolean'
       ? own('undo', `${reversible ? 'possible' : 'not possible'}: ${said(because)}`, reversible ? undefined : 'yellow')

@@ -39,13 +39,14 @@ export function policyRoutes(ports: ControlPorts): readonly Route[] {
     const { session, permission, effect, args } = event === undefined ? wantedBy(request) : wantedOf(event)
     const operation = operations.find(permission)
     const action: Action = {
-      session,
       permission,
       effect: operation?.effect ?? effect ?? 'destroy',
       args,
       problems: operation?.check(args) ?? [],
       label: operation?.label ?? clean,
       via: 'api',
+      ...(await operation?.complete?.(args)),
+      session,
     }
     const steps: TraceStep[] = []
     const live = sessions.get(session) !== undefined

@@ -1,4 +1,4 @@
-import type { Problem } from '../core/action.ts'
+import type { Action, Problem } from '../core/action.ts'
 import type { AuditLog } from '../core/audit.ts'
 import type { Caller, Person } from '../core/identity.ts'
 import type { JsonObject } from '../core/json.ts'
@@ -33,6 +33,8 @@ export interface Operation {
   readonly label: Label
   readonly description?: string
   readonly check: (args: JsonObject) => readonly Problem[]
+  /** What an action is with these arguments, where more follows from them: of a statement, what it does to each table. */
+  readonly complete?: (args: JsonObject) => Promise<Partial<Action>>
 }
 
 /** What the people's side asks of the gateways. */

@@ -58,6 +58,9 @@ export class LimitReached extends Failure {
   }
 }
 
+/** It was begun, and is surely undone: nothing has happened. */
+export class Undone extends Failure {}
+
 /** The decision that let something happen. */
 export interface Permit {
   /** The event that records it. */
@@ -352,7 +355,8 @@ export function createGuard(ports: GuardPorts): Guard {
       const size: JsonObject = Object.fromEntries(Object.entries(meter.passed).filter(([, bytes]) => bytes > 0))
       const isRefusal = full !== undefined && Object.keys(size).length === 0
       const { code, message: because } = failure
-      await outcome('action.failed', { code, because, mayHaveHappened: begun && !isRefusal, ...size })
+      const mayHaveHappened = begun && !isRefusal && !(failure instanceof Undone)
+      await outcome('action.failed', { code, because, mayHaveHappened, ...size })
       if (!isRefusal) throw failure
       const { retryAt } = full
       return {

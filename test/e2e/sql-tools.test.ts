@@ -392,7 +392,7 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       expect(card.out).toContain('┃ delete from tickets where subject = $1')
       expect(card.out).toContain('$1 = "gone"')
       expect(card.out).toMatch(/rows +2\n/)
-      expect(card.out).toContain('public.responses (ticket_id): cascade')
+      expect(card.out).toContain('public.responses (ticket_id): on delete cascade')
 
       expect((await query(worker, statement, ['gone'])).text).toMatch(/needs approval/)
       expect((await admin.query("select 1 from tickets where subject = 'gone'")).rowCount).toBe(3)
@@ -418,6 +418,10 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       const second = await pending()
       expect(second.id).not.toBe(first.id)
       expect(second.evidence).toMatchObject({ rows: 3 })
+      expect((await eventsOf(worker)).find(({ type }) => type === 'action.failed')).toMatchObject({
+        because: 'it would touch 3 rows, and 2 were expected at most: nothing was changed',
+        mayHaveHappened: false,
+      })
       await gateway.approve(second.id)
       // Fewer than were agreed to are no more than that.
       await fresh("delete from tickets where subject = 'race' and body = 'c'")
@@ -664,10 +668,20 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       expect((await explain('desk.tickets:select', statement)).out).toMatch(/^allow/)
       expect((await explain('desk.tickets:select', { ...statement, columns: ['body'] })).out).toMatch(/^deny/)
       expect((await explain('desk.tickets:select')).out).toMatch(/args\.columns/)
+      // Or the statement alone: what it does follows from it.
+      const whole = { statement: 'select id from tickets where id = $1', parameters: [1] }
+      expect((await explain('desk.tickets:select', whole)).out).toMatch(/^allow/)
+      const wide = { statement: 'select body from tickets where id = $1', parameters: [1] }
+      expect((await explain('desk.tickets:select', wide)).out).toMatch(/^deny[^]*"body" in args\.columns/)
       const careful = await session('careful')
-      await query(careful, 'select id, body from tickets where id = $1', [1])
-      const event = (await eventsOf(careful)).find(({ type }) => type === 'decision')!
-      expect((await gateway.cli('explain', '--event', event.id)).out).toMatch(/^deny/)
+      for (const [sql, verdict] of [
+        ['select id, body from tickets where id = $1', /^deny/],
+        ['select id from tickets where id = $1', /^allow/],
+      ] as const) {
+        await query(careful, sql, [1])
+        const event = (await eventsOf(careful)).findLast(({ type }) => type === 'decision')!
+        expect((await gateway.cli('explain', '--event', event.id)).out).toMatch(verdict)
+      }
     })
   })
 })

@@ -118,14 +118,14 @@ export function createConnections(resource: PostgresResource, report: (failure: 
       try {
         const backend = await make(owner)
         open.set(backend, owner)
-        backend.ended.addEventListener(
-          'abort',
-          () => {
-            open.delete(backend)
-            count(owner.agent, -1)
-          },
-          { once: true },
-        )
+        const over = (): void => {
+          open.delete(backend)
+          count(owner.agent, -1)
+        }
+        if (backend.ended.aborted) over()
+        else backend.ended.addEventListener('abort', over, { once: true })
+        // What it was to be closed with was closed while it was being made.
+        if (isClosed) await backend.close()
         return backend
       } catch (thrown) {
         count(owner.agent, -1)

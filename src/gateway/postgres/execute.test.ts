@@ -324,7 +324,10 @@ describe.skipIf(await noPostgres(18))('one statement', () => {
     const running = execute(backend, { text: slow, parameters: [], isWrite: true, most }, leaving.signal)
     await until('it runs', async () => (await active('pg_sleep(60) is not null')) === 1)
     leaving.abort(new Failure('cancelled', 'the session is over'))
-    await expect(running).rejects.toMatchObject({ code: 'cancelled', message: 'the session is over' })
+    await expect(running).rejects.toMatchObject({
+      code: 'cancelled',
+      message: 'the session is over: nothing was changed',
+    })
     await until('nothing runs', async () => (await active('pg_sleep(60) is not null')) === 0)
 
     for (const wait of [0, 1, 2, 4, 8]) {
@@ -348,7 +351,10 @@ describe.skipIf(await noPostgres(18))('one statement', () => {
     const running = run(backend, slow, [], { isWrite: true }).catch((each: unknown) => each)
     await until('it runs', async () => (await active("'lost' where")) === 1)
     await desk.admin.query('select pg_terminate_backend($1)', [backend.pid])
-    expect(await running).toMatchObject({ code: 'unavailable', message: 'the connection to the database was lost' })
+    expect(await running).toMatchObject({
+      code: 'unavailable',
+      message: 'the connection to the database was lost: nothing was changed',
+    })
     expect(backend.ended.aborted).toBe(true)
     expect((await desk.admin.query('select status from tickets where id = 1')).rows[0].status).toBe('open')
 

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type pg from 'pg'
 import { Failure } from '../../core/failure.ts'
 import type { Json } from '../../core/json.ts'
+import { Undone } from '../../guard/guard.ts'
 import { parseJson } from '../../guard/json.ts'
 import type { Backend } from './connect.ts'
 
@@ -45,7 +46,7 @@ export class StatementError extends Error {
 }
 
 /** It would have touched more rows than it may. It was undone. */
-export class TouchedTooMany extends Failure {
+export class TouchedTooMany extends Undone {
   readonly touched: number
   readonly most: number
   constructor(touched: number, most: number) {
@@ -79,9 +80,10 @@ export async function execute(backend: Backend, wanted: Wanted, signal: AbortSig
     if (watch.reason()?.code === 'too_large' && !wanted.isWrite && sofar.rows.length > 0)
       return { cut: 'bytes', ...sofar }
     const failure = watch.reason() ?? inWords(thrown, backend)
-    if (running.isCommitting && !(failure instanceof StatementError))
-      throw new Failure(failure.code, `${failure.message}: the change may have happened, or not`, { cause: failure })
-    throw failure
+    if (failure instanceof StatementError || failure instanceof Undone || !wanted.isWrite) throw failure
+    throw running.isCommitting
+      ? new Failure(failure.code, `${failure.message}: the change may have happened, or not`, { cause: failure })
+      : new Undone(failure.code, `${failure.message}: nothing was changed`, { cause: failure })
   } finally {
     watch.stop()
     // What was told to stop may hear it late. It must not be the next statement that is stopped.

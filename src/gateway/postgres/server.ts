@@ -1,4 +1,4 @@
-import type { Problem } from '../../core/action.ts'
+import type { Action, Problem } from '../../core/action.ts'
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
@@ -12,6 +12,7 @@ import type { Database } from '../../postgres/description.ts'
 import { createReachFinder } from '../../postgres/impact.ts'
 import { openChecker } from '../../postgres/parse.ts'
 import type { Checker } from '../../postgres/parse.ts'
+import { refusedAction, statementAction } from './action.ts'
 import { createConnections } from './connect.ts'
 import type { Connections } from './connect.ts'
 import { createImpact } from './impact.ts'
@@ -49,6 +50,8 @@ export interface PostgresOperation {
   readonly description?: string
   readonly schema: JsonObject | undefined
   readonly check: (args: JsonObject) => readonly Problem[]
+  /** What an action is with these arguments, where that follows from a statement in them. */
+  readonly complete?: (args: JsonObject) => Promise<Partial<Action>>
 }
 
 export interface PostgresStatus {
@@ -117,6 +120,8 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
       const before = live
       live = next
       revision += 1
+      // Statements that are under way, or wait for people, go on for a while; nothing else holds connections.
+      for (const { pool } of before.values()) pool.close()
       for (const gone of before.values()) setTimeout(() => void end(gone).catch(report), retireAfter).unref()
     }
   }
@@ -140,13 +145,16 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
       const tool = tools().find((each) => each.permission === permission)
       if (tool !== undefined) return tool
       const [, alias = '', name = '', verb = ''] = /^([^.:]+)\.([^.:]+):(.+)$/.exec(permission) ?? []
-      const table = live.get(alias)?.resource.database.tables.get(name)
-      if (table === undefined || !['select', 'insert', 'update', 'delete'].includes(verb)) return undefined
+      const found = live.get(alias)
+      const table = found?.resource.database.tables.get(name)
+      if (found === undefined || table === undefined || !['select', 'insert', 'update', 'delete'].includes(verb))
+        return undefined
       return {
         effect: verb === 'select' ? 'read' : verb === 'delete' ? 'destroy' : 'write',
         label: table.label,
         schema: undefined,
         check: () => [],
+        complete: (args) => completed(found, args),
       }
     },
     status: () =>
@@ -163,4 +171,19 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
       await checker?.close()
     },
   }
+}
+
+/** The action that a statement is: what it does to each table, as conditions see it. Nothing, where no statement is given. */
+async function completed(
+  { resource, checker }: Live,
+  { statement: text, parameters, columns }: JsonObject,
+): Promise<Partial<Action>> {
+  if (typeof text !== 'string' || columns !== undefined) return {}
+  const given = Array.isArray(parameters) ? (parameters as readonly Json[]) : []
+  const verdict = await checker.check(text, resource.database, { one: true })
+  if (verdict.kind === 'refused') return refusedAction('', resource, text, verdict, { parameters: given })
+  const [statement] = verdict.statements
+  return statement === undefined || statement.uses.length === 0
+    ? {}
+    : statementAction('', resource, statement, text, given)
 }
