@@ -87,7 +87,7 @@ function resourceOf(alias: string, url: string, password = ownPassword): Postgre
   }
 }
 
-describe.skipIf(await noPostgres(18))('databases, from the command line', () => {
+describe.skipIf(await noPostgres(18))('databases, from the command line', { timeout: 60_000 }, () => {
   let server: PostgresServer
   const sides: PeopleSide[] = []
   beforeAll(async () => {
@@ -147,7 +147,7 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
     sql(`select rolname as name from pg_roles where rolname like '%${alias}%'
       union all select nspname from pg_namespace where nspname like '%${alias}%'`)
 
-  test('plan, apply, verify, drift, apply, remove: and no secret anywhere', { timeout: 60_000 }, async () => {
+  test('plan, apply, verify, drift, apply, remove: and no secret anywhere', async () => {
     const desk = await startDesk()
     const { run, sql, alias, admin, side, resource } = desk
     // A right of the owner's own says nothing: the server writes it down once any right was given.
@@ -306,7 +306,7 @@ describe.skipIf(await noPostgres(18))('databases, from the command line', () => 
     expect(desk.seen.join('')).not.toContain(new URL(desk.admin).password)
   })
 
-  test.skipIf(!hasPseudoTerminal)('at a real terminal the address is seen nowhere', { timeout: 30_000 }, async () => {
+  test.skipIf(!hasPseudoTerminal)('at a real terminal the address is seen nowhere', async () => {
     const { alias, admin, side } = await startDesk()
     const terminal = openTerminal([process.execPath, program, 'db', 'apply', alias, '--no-color'], {
       rows: 60,
