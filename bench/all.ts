@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 
-for (const name of ['condition', 'decide', 'audit', 'tool-call', 'memory']) {
+for (const name of ['condition', 'decide', 'sql-check', 'audit', 'tool-call', 'memory']) {
   console.log(`\n## ${name}`)
   const { status } = spawnSync(process.execPath, [path.join(import.meta.dirname, `${name}.ts`)], { stdio: 'inherit' })
   if (status !== 0) process.exitCode = 1
