@@ -220,8 +220,7 @@ function catalogViews(names: Names): Readonly<Record<string, CatalogView>> {
       rows: `pg_catalog.pg_roles c where ${roles}`,
     },
     pg_settings: {
-      kept: `name setting unit category short_desc context vartype source min_val max_val enumvals boot_val reset_val
-        pending_restart`,
+      kept: 'name setting unit category short_desc context vartype min_val max_val enumvals',
       rows: `pg_catalog.pg_settings c where c.name in (${settingsShown.split(/\s+/).map(literal).join(', ')})`,
     },
     pg_views: {
@@ -343,39 +342,56 @@ interface CatalogFunction {
   readonly arguments: string
   readonly returns: string
   readonly body: string
-  readonly language?: 'plpgsql'
+  /** `inline`: an expression that names nothing which could be something else on another search path. */
+  readonly kind?: 'inline' | 'plpgsql'
 }
 
 const identifier = `("[^".]+"|[[:alpha:]_][[:alnum:]_$]*)`
 
 /** Only what the views show can be found by these. Those that give nothing are asked about what no view shows. */
-function catalogFunctionsOf({ catalog }: Names): readonly CatalogFunction[] {
+function catalogFunctionsOf(names: Names): readonly CatalogFunction[] {
+  const { catalog } = names
   const view = (name: string): string => `${quoted(catalog)}.${name}`
   const nothing = (
     returns: string,
     ...each: readonly (readonly [name: string, ...args: string[]])[]
   ): CatalogFunction[] =>
     each.flatMap(([name, ...args]) =>
-      args.map((list) => ({ name, arguments: list, returns, body: `select null::${returns}` })),
+      args.map((list) => ({
+        name,
+        arguments: list,
+        returns,
+        body: `select null::pg_catalog.${returns}`,
+        kind: 'inline' as const,
+      })),
     )
-  const exists = (name: string, relation: string): CatalogFunction => ({
+  const visible = (name: string, when: string): CatalogFunction => ({
     name,
     arguments: 'oid',
     returns: 'boolean',
-    body: `select exists (select from ${view(relation)} c where c.oid = $1)`,
+    body: `select ${when}`,
+    kind: 'inline',
   })
+  const builtIn = `$1 operator(pg_catalog.<) ${firstOwn}::pg_catalog.oid`
   const one = ['oid', 'oid, boolean']
   return [
     {
       name: 'format_type',
       arguments: 'oid, integer',
       returns: 'text',
+      kind: 'plpgsql',
       body: `
-select case when t.oid is null then case when $1 is null then null when $1 = 0 then '-' else '???' end
-  when $1 < ${firstOwn} then pg_catalog.format_type($1, $2)
-  when t.typcategory = 'A' then quote_ident(e.typname) || '[]'
-  else quote_ident(t.typname) end
-from (select 1) one left join ${view('pg_type')} t on t.oid = $1 left join ${view('pg_type')} e on e.oid = t.typelem
+declare
+  shown record;
+begin
+  if $1 is null or $1 < ${firstOwn} then
+    return pg_catalog.format_type($1, $2);
+  end if;
+  select t.typname as name, e.typname as element, t.typcategory = 'A' as is_array into shown
+    from ${view('pg_type')} t left join ${view('pg_type')} e on e.oid = t.typelem where t.oid = $1;
+  return case when not found then '???' when shown.is_array then quote_ident(shown.element) || '[]'
+    else quote_ident(shown.name) end;
+end
 `,
     },
     ...[
@@ -405,16 +421,31 @@ select coalesce(${
       returns: 'name',
       body: `select coalesce((select rolname from ${view('pg_roles')} where oid = $1), ('unknown (OID=' || $1 || ')')::name)`,
     },
-    exists('pg_table_is_visible', 'pg_class'),
-    exists('pg_type_is_visible', 'pg_type'),
-    exists('pg_function_is_visible', 'pg_proc'),
-    exists('pg_collation_is_visible', 'pg_collation'),
-    ...['pg_operator_is_visible', 'pg_opclass_is_visible', 'pg_statistics_obj_is_visible'].map((name) => ({
-      name,
+    {
+      name: 'pg_table_is_visible',
       arguments: 'oid',
       returns: 'boolean',
-      body: 'select false',
-    })),
+      body: `select exists (select from pg_class c where c.oid = $1 and ${viewsHeld(names)})`,
+    },
+    {
+      name: 'pg_type_is_visible',
+      arguments: 'oid',
+      returns: 'boolean',
+      kind: 'plpgsql',
+      body: `
+begin
+  if $1 < ${firstOwn} then
+    return true;
+  end if;
+  return exists (select from ${view('pg_type')} c where c.oid = $1);
+end
+`,
+    },
+    visible('pg_function_is_visible', builtIn),
+    visible('pg_collation_is_visible', builtIn),
+    visible('pg_operator_is_visible', builtIn),
+    visible('pg_opclass_is_visible', builtIn),
+    visible('pg_statistics_obj_is_visible', 'false'),
     ...nothing(
       'text',
       ['pg_get_expr', 'pg_node_tree, oid', 'pg_node_tree, oid, boolean'],
@@ -436,7 +467,7 @@ select coalesce(${
       ['shobj_description', 'oid, name'],
     ),
     ...nothing(
-      'bigint',
+      'int8',
       ['pg_table_size', 'oid'],
       ['pg_relation_size', 'oid', 'oid, text'],
       ['pg_total_relation_size', 'oid'],
@@ -451,7 +482,7 @@ select coalesce(${
       name: 'set_config',
       arguments: 'text, text, boolean',
       returns: 'text',
-      language: 'plpgsql',
+      kind: 'plpgsql',
       body: `
 begin
   if lower($1) = 'jit' and lower($2) in ('on', 'off') then
@@ -479,12 +510,12 @@ end
   ]
 }
 
-const functionSql = (
-  { name, arguments: list, returns, body, language }: CatalogFunction,
-  { catalog }: Names,
-): string => `create function ${quoted(catalog)}.${name}(${list}) returns ${returns}
-language ${language ?? 'sql'} ${language === 'plpgsql' ? 'volatile' : 'stable'} parallel safe set search_path = pg_catalog, pg_temp
+function functionSql({ name, arguments: list, returns, body, kind }: CatalogFunction, { catalog }: Names): string {
+  const how = kind === 'plpgsql' ? 'plpgsql volatile' : kind === 'inline' ? 'sql immutable' : 'sql stable'
+  return `create function ${quoted(catalog)}.${name}(${list}) returns ${returns}
+language ${how} parallel safe${kind === 'inline' ? '' : ' set search_path = pg_catalog, pg_temp'}
 as $body$${body}$body$;`
+}
 
 function grants(names: Names, agents: readonly string[]): string {
   const roles = agents.map(quoted).join(', ')

@@ -2,11 +2,14 @@
 import fs from 'node:fs'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { applySetup } from '../../src/postgres/apply.ts'
+import { noTable } from '../../src/postgres/check.ts'
 import { openChecker } from '../../src/postgres/parse.ts'
 import type { Checker } from '../../src/postgres/parse.ts'
+import { verify } from '../../src/postgres/verify.ts'
 import { noPostgres, startPostgres, versions } from '../support/postgres.ts'
 import type { PostgresServer } from '../support/postgres.ts'
-import { deskTables, describeTable, startDesk } from '../support/postgres-desk.ts'
+import { deskAgents, deskTables, describeTable, startDesk } from '../support/postgres-desk.ts'
 import type { Desk } from '../support/postgres-desk.ts'
 
 interface Query {
@@ -126,7 +129,6 @@ const probes: readonly string[] = [
   `select 'zz_schema.zz_function'::regproc`,
   `select '{zz_table}'::regclass[]`,
   `select to_regclass('zz_schema.zz_table')`,
-  `select to_regclass('public.salaries') is not null and 'zz_' is not null`,
   `select to_regtype('zz_schema.zz_enum')`,
   `select to_regproc('zz_schema.zz_function')`,
   `select to_regnamespace('zz_schema')`,
@@ -134,7 +136,6 @@ const probes: readonly string[] = [
   `select format_type({zz_enum}, null)`,
   `select format_type({mood_row}, null)`,
   `select format_type(n, null) from generate_series({mood_row} - 50, {mood_row}) n`,
-  `select pg_table_is_visible({base}), 'zz_'`,
   `select pg_relation_size({base})`,
   `select pg_relation_size('public.salaries')`,
   `select pg_total_relation_size({hidden})`,
@@ -228,6 +229,70 @@ const probes: readonly string[] = [
   `explain select * from pg_class`,
 ]
 
+/**
+ * Questions whose answer has to be the same for what is there and hidden as for what is not there at all: names in `{name}`,
+ * numbers in `{number}`, also as a parameter.
+ */
+const twins: readonly Query[] = [
+  { sql: `select '{name}'::regclass` },
+  { sql: `select '{name}'::regclass::oid` },
+  { sql: `select regclass '{name}'` },
+  { sql: `select '{name}'::regtype` },
+  { sql: `select '{name}'::regproc` },
+  { sql: `select '{name}'::regnamespace` },
+  { sql: `select '{name}'::regrole` },
+  { sql: `select '{{name}}'::regclass[]` },
+  { sql: `select cast($1 as regclass)`, parameters: ['{name}'] },
+  { sql: `select $1::regtype`, parameters: ['{name}'] },
+  { sql: `select v.n::regclass from (values ('{name}')) v (n)` },
+  { sql: `select v.n::regtype from (values ('{name}'), ('pg_class')) v (n)` },
+  { sql: `select to_regclass('{name}')` },
+  { sql: `select to_regclass($1)`, parameters: ['{name}'] },
+  { sql: `select to_regtype('{name}')` },
+  { sql: `select pg_get_viewdef('{name}')` },
+  { sql: `select pg_get_serial_sequence('{name}', 'id')` },
+  { sql: `select pg_relation_size('{name}')` },
+  { sql: `select has_table_privilege('{name}', 'select')` },
+  { sql: `select 1 from pg_type where typinput = '{name}'` },
+  { sql: `select 1 from pg_type where typinput = $1`, parameters: ['{name}'] },
+  { sql: `select 1 from pg_range where rngsubdiff = '{name}'` },
+  { sql: `select 1 from pg_class where relacl = '{{name}=r/{name}}'` },
+  { sql: `select 1 from pg_class where '{name}=r/{name}' = any (relacl)` },
+  { sql: `select 1 from pg_sequences where data_type = '{name}'` },
+  { sql: `select 1 from pg_class where relname = '{name}'` },
+  { sql: `select 1 from {name}` },
+  { sql: `select current_setting('{name}')` },
+  { sql: `select set_config('{name}', '1', false)` },
+  { sql: `select pg_table_is_visible({number})` },
+  { sql: `select pg_type_is_visible({number})` },
+  { sql: `select pg_function_is_visible({number})` },
+  { sql: `select format_type({number}, null)` },
+  { sql: `select pg_get_userbyid({number})` },
+  { sql: `select pg_get_viewdef({number}::oid)` },
+  { sql: `select pg_get_constraintdef({number})` },
+  { sql: `select obj_description({number})` },
+  { sql: `select pg_table_size({number})` },
+  { sql: `select {number}::oid::regclass` },
+  { sql: `select {number}::oid::regtype` },
+  { sql: `select '{number}'::regclass` },
+  { sql: `select '{number}'::oid::regclass::text` },
+  { sql: `select $1::regclass`, parameters: ['{number}'] },
+  { sql: `select 1 from pg_class where oid = {number}` },
+  { sql: `select 1 from pg_type where typinput = {number}` },
+]
+
+/** Hidden things of each kind, with a name of the same form that is nobody's. */
+const hiddenNames = [
+  ['public.tickets', 'public.nothing'],
+  ['salaries', 'nothing'],
+  ['responses', 'nothing'],
+  ['zz_schema.zz_table', 'nothing.zz_table'],
+  ['zz_schema.zz_enum', 'nothing.zz_enum'],
+  ['zz_schema.zz_function', 'nothing.zz_function'],
+  ['zz_schema', 'nothing'],
+  ['postgres', 'nothing'],
+] as const
+
 describe.each(versions)('PostgreSQL %i', async (version) => {
   const missing = await noPostgres(version)
 
@@ -287,6 +352,10 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
     }: Query): Promise<{ readonly refused?: string; readonly rows: readonly unknown[] }> {
       const verdict = await checker.check(filled(sql), desk.database)
       if (verdict.kind === 'refused') return { refused: `${verdict.sqlstate} ${verdict.because}`, rows: [] }
+      // As the gateway does.
+      const held = deskAgents.get('reader')
+      const unheld = verdict.statements.flatMap(({ uses }) => uses).find((use) => !held?.get(use.table)?.has(use.verb))
+      if (unheld) return { refused: `42P01 ${noTable(unheld.table).because}`, rows: [] }
       try {
         const values = parameters?.map((value) => (value === null ? null : filled(value)))
         const result = await client.query({
@@ -320,6 +389,113 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
       expect(JSON.stringify(rows)).not.toMatch(secrets)
       // What is refused says no more than what was asked.
       for (const [secret] of refused.matchAll(new RegExp(secrets, 'gi'))) expect(sql).toContain(secret)
+    })
+
+    test.each(twins)('what is hidden is as if it were not there: $sql', async ({ sql, parameters }) => {
+      const answer = async (name: string, value: string | undefined): Promise<string> => {
+        const put = (text: string): string => text.replaceAll('{name}', name).replaceAll('{number}', value ?? '')
+        const values = parameters?.map((each) => put(each ?? ''))
+        const { refused, rows } = await ask({ sql: put(sql), ...(values && { parameters: values }) })
+        const said = JSON.stringify({ refused, rows })
+        return said.replaceAll(name, '…').replaceAll(value ?? '…', '…')
+      }
+      if (sql.includes('{number}') || parameters?.includes('{number}'))
+        for (const number of ['base', 'hidden', 'mood_row', 'zz_enum', 'function', 'namespace', 'constraint', 'agent'])
+          expect(await answer('-', numbers[number])).toBe(await answer('-', '999999'))
+      else
+        for (const [there, gone] of hiddenNames)
+          expect(await answer(there, undefined)).toBe(await answer(gone, undefined))
+    })
+
+    test('the views themselves show no more, whoever reads them', async () => {
+      const { catalog } = desk.plan.names
+      const views = await desk.admin.query<{ name: string }>(
+        `select relname as name from pg_class where relnamespace = $1::text::regnamespace and relkind = 'v'`,
+        [catalog],
+      )
+      expect(views.rows.length).toBeGreaterThan(60)
+      for (const { name } of views.rows.filter((row) => row.name !== 'shown_type')) {
+        const found = await client.query({ text: `select * from ${catalog}.${name}`, rowMode: 'array' })
+        // `postgres` is also a style of intervals.
+        const rows = found.rows.filter(([first]) => name !== 'pg_settings' || first !== 'IntervalStyle')
+        expect(JSON.stringify(rows), name).not.toMatch(secrets)
+      }
+      await expect(client.query(`select * from ${catalog}.shown_type`)).rejects.toMatchObject({ code: '42501' })
+    })
+
+    test('names that may be used are there, and their types', async () => {
+      const values = async (sql: string) => (await ask({ sql })).rows
+      const { policy } = desk.plan.names
+      expect(await values("select relname, relkind from pg_class where relkind <> 'c' order by 1")).toEqual([
+        ['customers', 'v'],
+        ['tickets', 'v'],
+      ])
+      expect(await values('select nspname from pg_namespace order by 1')).toEqual([
+        ['information_schema'],
+        ['pg_catalog'],
+        [policy],
+      ])
+      expect(
+        await values(
+          `select attname, format_type(atttypid, atttypmod) from pg_attribute
+            where attrelid = '${policy}.tickets'::regclass order by attnum`,
+        ),
+      ).toEqual([
+        ['id', 'integer'],
+        ['customer_id', 'integer'],
+        ['subject', 'text'],
+        ['body', 'text'],
+        ['status', 'text'],
+        ['amount', 'integer'],
+        ['created', 'timestamp with time zone'],
+        ['mood', 'mood'],
+        ['size', 'positive'],
+        ['moods', 'mood[]'],
+        ['place', 'place'],
+      ])
+      expect(await values('select enumlabel from pg_enum order by enumsortorder')).toEqual([['happy'], ['sad']])
+      expect(await values(`select to_regtype('mood')::oid = {mood}, to_regclass('tickets') = {tickets}`)).toEqual([
+        [true, true],
+      ])
+      expect(
+        await values(`select distinct table_schema, table_name from information_schema.columns order by 2`),
+      ).toEqual([
+        [policy, 'customers'],
+        [policy, 'tickets'],
+      ])
+    })
+
+    test('another agent sees what it holds, a column that it can only write among them', async () => {
+      const worker = await desk.as('desk-worker', { customer_id: 7 })
+      const { catalog } = desk.plan.names
+      const { rows } = await worker.query(`select relname from ${catalog}.pg_class where relkind = 'v' order by 1`)
+      expect(rows.map(({ relname }: { relname: string }) => relname)).toEqual(['customers', 'responses', 'tickets'])
+    })
+
+    describe('whatever is changed in the schema of catalogs is found, and put right', () => {
+      test.each([
+        ['a view', `create or replace view $.pg_enum as select * from pg_catalog.pg_enum`],
+        ['an option', `alter view $.pg_class reset (security_barrier)`],
+        ['a right', `grant select on $.shown_type to public`],
+        ['the right to a function', `grant execute on function $.format_type(oid, integer) to public`],
+        [
+          'a function',
+          `create or replace function $.format_type(oid, integer) returns text language sql as 'select pg_catalog.format_type($1, $2)'`,
+        ],
+        ['another function', `create function $.peek() returns text language sql as 'select 1::text'`],
+        ['another view', `create view $.peek as select 1`],
+        ['a table', `create table $.peek (a int)`],
+        ['a label', `alter type $.regclass add value 'zz'`],
+        ['a view that is gone', `drop view $.pg_proc`],
+      ])('%s', async (_, sql) => {
+        const { catalog } = desk.plan.names
+        await desk.admin.query(sql.replaceAll('$.', `${catalog}.`))
+        const found = await verify(desk.admin, desk.plan)
+        expect(found.filter(({ where }) => where === `schema ${catalog}`)).toHaveLength(1)
+        if (sql.startsWith('create table')) await desk.admin.query(`drop table ${catalog}.peek`)
+        await applySetup(desk.admin, desk.plan)
+        expect((await verify(desk.admin, desk.plan)).filter(({ where }) => where === `schema ${catalog}`)).toEqual([])
+      })
     })
 
     test('most of them tell something where nothing checks them', async () => {
