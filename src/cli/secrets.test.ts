@@ -55,7 +55,7 @@ test('the value comes from standard input, without one line end, and is shown no
     /SECRET +BOUND TO +VERSION +LAST USED\nCRM_KEY +crm, api\.example\.com +2 \(1 until .*\) +20/,
   )
   expect((await run('secrets list --json')).out).not.toMatch(/another-value|sk-live/)
-  expect((await run('secrets rekey')).out).toBe('1 secrets are under the new master key\n')
+  expect((await run('secrets rekey')).out).toBe('1 secret is under the new master key\n')
   expect(current('CRM_KEY')).toBe('another-value')
   expect((await run('secrets remove CRM_KEY')).out).toBe('CRM_KEY is removed\n')
   expect((await run('secrets list')).out).toBe('there are no secrets\n')

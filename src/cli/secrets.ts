@@ -134,7 +134,8 @@ export const secretsRekey = command({
   async run({ values }, io) {
     const { done, locked } = await openClient(values, io).post<Rekeyed>('/v1/secrets/rekey')
     if (values.json === true) io.out(jsonText({ done, locked }))
-    else io.out(done === 0 ? 'every secret was under that key already' : `${done} secrets are under the new master key`)
+    else if (done === 0) io.out('every secret was under that key already')
+    else io.out(`${done === 1 ? '1 secret is' : `${done} secrets are`} under the new master key`)
     if (locked.length > 0)
       io.err(`could not be opened, and are as they were: ${locked.map((name) => safe(name)).join(', ')}`)
     return locked.length === 0 ? 0 : 1

@@ -29,6 +29,8 @@ export const startCommand = command({
   ],
   examples: ['sallyport start', 'sallyport start --config /etc/sallyport/sallyport.yaml'],
   async run({ words, values }, io): Promise<ExitCode> {
+    // A report of a crash is sent to others; the environment may hold secrets.
+    process.report.excludeEnv = true
     const file = findFile(words[0] ?? values.config, io.cwd)
     if (file === undefined)
       throw new Failure(

@@ -198,7 +198,11 @@ export async function createVault(ports: VaultPorts): Promise<Vault> {
     const locked = [...opened.values()].find((each) => each.locked !== undefined)
     if (locked !== undefined)
       throw new Failure('conflict', `nothing is sealed while secrets can't be opened. ${locked.locked}`)
-    if (key === undefined) throw new Failure('unavailable', `there is no master key in ${keys.place}`)
+    if (key === undefined)
+      throw new Failure(
+        'unavailable',
+        `there is no master key in ${keys.place}: bring back the one that secrets are sealed with, from a backup`,
+      )
     return key
   }
 

@@ -18,7 +18,8 @@ const program = [process.env['SALLYPORT_TEST_BAO'], 'bao', 'vault'].find(
   (name) => name !== undefined && spawnSync(name, ['version']).status === 0,
 )
 const why =
-  program === undefined ? ': skipped, there is neither `bao` nor `vault` on the PATH nor in SALLYPORT_TEST_BAO' : ''
+  program === undefined ? 'skipped: there is neither `bao` nor `vault` on the PATH, nor SALLYPORT_TEST_BAO' : undefined
+if (why !== undefined) console.info(`a real server of secrets: ${why}`)
 
 type Body = Readonly<Record<string, unknown>>
 
@@ -93,7 +94,7 @@ async function startServer(): Promise<Server> {
 const value = 'hvs-9f8e7d6c5b4a'
 const place = { path: 'apps/crm', field: 'key' }
 
-describe.skipIf(program === undefined)(`a real server of secrets${why}`, { timeout: 60_000 }, () => {
+describe.skipIf(program === undefined)('a real server of secrets', { timeout: 60_000 }, () => {
   let server: Server
   beforeAll(async () => {
     server = await startServer()
