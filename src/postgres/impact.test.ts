@@ -100,8 +100,16 @@ describe('what a change reaches', () => {
   test('in a thread, of several texts at once, and of what breaks the parser', async () => {
     const finder = createReachFinder()
     const found = await Promise.all(
-      ['delete from t', 'no sql', 'insert into t (a) values (1)'].map((text) => finder.find(text)),
+      ['delete from t', 'no sql', 'insert into t (a) values (1)'].map((text) => finder.find(text, 'one')),
     )
     expect(found.map(({ kind }) => kind)).toEqual(['query', 'unknown', 'rows'])
+  })
+
+  test('promise 9: a flood of one caller delays nobody for long', { timeout: 30_000 }, async () => {
+    const finder = createReachFinder()
+    const flood = Array.from({ length: 100 }, () => finder.find('delete from t', 'many'))
+    expect((await finder.find('delete from t', 'other')).kind).toBe('query')
+    const kinds = (await Promise.all(flood)).map(({ kind }) => kind)
+    expect(kinds.filter((kind) => kind === 'query')).toHaveLength(4)
   })
 })

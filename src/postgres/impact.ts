@@ -8,26 +8,36 @@ import type { Reach } from './reach.ts'
 
 /** Milliseconds for one text, the start of the thread among them. */
 const mostTime = 3_000
-/** How many texts may wait. */
-const mostWaiting = 32
+/** How many texts may wait at all, and of one caller. */
+const mostWaiting = 64
+const mostOfCaller = 4
 
 export interface ReachFinder {
   /** Never rejects: what can't be found out is `unknown`, with the reason. */
-  find(text: string): Promise<Reach>
+  find(text: string, caller: string): Promise<Reach>
 }
 
 const unknown = (because: string): Reach => ({ kind: 'unknown', because })
 
 /** Finds out one after the other, each in a thread of its own: people are asked seldom, and nothing stays behind. */
 export function createReachFinder(): ReachFinder {
-  let waiting = 0
+  const waiting = new Map<string, number>()
+  let inAll = 0
   let last: Promise<unknown> = Promise.resolve()
 
+  function count(caller: string, by: number): void {
+    inAll += by
+    const own = (waiting.get(caller) ?? 0) + by
+    if (own === 0) waiting.delete(caller)
+    else waiting.set(caller, own)
+  }
+
   return {
-    async find(text) {
-      if (waiting >= mostWaiting) return unknown('too many questions are being made ready')
-      waiting += 1
-      const found = last.then(() => findOnce(text)).finally(() => (waiting -= 1))
+    async find(text, caller) {
+      if (inAll >= mostWaiting || (waiting.get(caller) ?? 0) >= mostOfCaller)
+        return unknown('too many questions are being made ready')
+      count(caller, 1)
+      const found = last.then(() => findOnce(text)).finally(() => count(caller, -1))
       last = found
       return found
     },

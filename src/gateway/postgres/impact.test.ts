@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { noPostgres, startPostgres } from '../../../test/support/postgres.ts'
 import type { PostgresServer } from '../../../test/support/postgres.ts'
@@ -186,5 +187,68 @@ describe.skipIf(await noPostgres(18))('what a change would touch', () => {
       uncounted: expect.stringMatching(/22P02/),
     })
     expect((await desk.admin.query('select count(*)::int as n from people')).rows).toEqual([{ n: 50 }])
+  })
+
+  test('law: what was counted is what is changed', { timeout: 120_000 }, async () => {
+    const condition = fc.constantFrom(
+      'TARGET.id < 20',
+      'TARGET.id = any ($1)',
+      "TARGET.email like '%' /* where */",
+      'TARGET.id in (select parent from children where n % 3 = 0)',
+      'exists (select from children c where c.parent = TARGET.id and c.n > 150) -- from\n',
+      "not (TARGET.id between 10 and 20) and TARGET.note <> 'returning'",
+      '(TARGET.id > 40 or TARGET.id is not distinct from 3)',
+      'TARGET.id in (select parent from few)',
+    )
+    const shape = fc.record({
+      verb: fc.constantFrom('delete', 'update'),
+      alias: fc.constantFrom('', 'x', 'as "X y"'),
+      joins: fc.constantFrom(
+        '',
+        'children k',
+        '(select parent from children where n < 90) k',
+        'children k join people p2 on p2.id = k.parent',
+      ),
+      conditions: fc.array(condition, { maxLength: 3 }),
+      set: fc.constantFrom(
+        "note = 'n'",
+        "note = (select 'from' || max(n) from children)",
+        'note = ($2)::text',
+        "note = case when email is distinct from note then 'a' end",
+      ),
+      returning: fc.constantFrom('', ' returning 1'),
+    })
+    await fc.assert(
+      fc.asyncProperty(shape, async ({ verb, alias, joins, conditions, set, returning }) => {
+        const target = alias === '' ? 'people' : alias.replace('as ', '')
+        const all = [...(joins === '' ? [] : ['k.parent = TARGET.id']), ...conditions].map((each) =>
+          each.replaceAll('TARGET', target),
+        )
+        const where = all.length === 0 ? '' : `where ${all.join('\n and ')}`
+        const few = where.includes('few') ? 'with few as (select parent from children where n < 30) ' : ''
+        const rest = `${where}${returning}`
+        const qualified = set.replace('email is', `${target}.email is`).replace('from note', `from ${target}.note`)
+        const text =
+          verb === 'delete'
+            ? `${few}delete from people ${alias} ${joins === '' ? '' : `using ${joins}`} ${rest}`
+            : `${few}update people ${alias} set ${qualified} ${joins === '' ? '' : `from ${joins}`} ${rest}`
+        // What is not in the text may not be given: numbers are those of the whole statement.
+        const highest = Math.max(0, ...Array.from(text.matchAll(/\$(\d)/g), ([, number]) => Number(number)))
+        const own = text.includes('$2') && !text.includes('$1') ? text.replaceAll('$2', '$1') : text
+        const parameters: Json[] = own !== text ? ['v'] : [[1, 2, 99], 'v'].slice(0, highest)
+        const found = await of(own, parameters)
+        expect(found).not.toHaveProperty('atMost')
+        const asAgent = await desk.as('desk-worker', {})
+        try {
+          await asAgent.query('begin')
+          const { rowCount } = await asAgent.query(own, parameters as unknown[])
+          expect([own, found['rows']]).toEqual([own, rowCount])
+        } finally {
+          await asAgent.query('rollback')
+          await asAgent.end()
+        }
+      }),
+      { numRuns: 60 },
+    )
   })
 })

@@ -65,7 +65,7 @@ export function createImpact(
       )
 
     const written = statement.uses.filter(({ verb }) => verb !== 'select')
-    const reach = await finder.find(text)
+    const reach = await finder.find(text, session)
     cut.throwIfAborted()
     const target = database.tables.get(statement.target ?? '')
     const query = reach.kind === 'query' ? reach : undefined
