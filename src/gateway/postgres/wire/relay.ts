@@ -6,6 +6,7 @@ import type { Json, JsonObject } from '../../../core/json.ts'
 import type { Guard, Hold } from '../../../guard/guard.ts'
 import type { Masker } from '../../../guard/mask.ts'
 import type { Database } from '../../../postgres/description.ts'
+import { declaredType } from '../../../postgres/parameter-types.ts'
 import type { Refused, Statement, Verdict } from '../../../postgres/verdict.ts'
 import { asksOf } from '../action.ts'
 import { requiredSettings } from '../connect.ts'
@@ -722,10 +723,11 @@ class Connection implements Relay {
       isClosing: false,
     }
     this.forgetStatement(this.statements.get(name))
-    const sent =
-      verdict.text === undefined
-        ? frame
-        : message(from.parse, name, verdict.text, int16(types.length), ...types.map(int32))
+    const declared = types.map(declaredType)
+    const isSame = verdict.text === undefined && declared.every((type, at) => type === types[at])
+    const sent = isSame
+      ? frame
+      : message(from.parse, name, verdict.text ?? text, int16(types.length), ...declared.map(int32))
     this.statements.set(name, prepared)
     this.kept += size
     this.push('parse', sent, { prepared, isTurned })
