@@ -38,8 +38,9 @@ export async function readValue(io: Reading, wanted: Wanted): Promise<string> {
 
 /** A line that is typed at a terminal and shown nowhere. */
 function readHidden({ stdin, err }: Reading, wanted: Wanted): Promise<string> {
-  err(wanted.prompt)
+  // Before anybody is asked: what is pasted quickly would be shown.
   stdin.setRawMode?.(true)
+  err(wanted.prompt)
   let text = ''
   return new Promise((resolve, reject) => {
     // Not as an iterator: that does not go on where a question before has paused the input.
