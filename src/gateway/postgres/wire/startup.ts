@@ -53,29 +53,28 @@ const version = 196_608
  * a limit on its time by destroying the socket.
  */
 export async function receive(socket: Socket, secure: SecureContext | undefined): Promise<Arrival | CancelRequest> {
-  let stream: Duplex = socket
-  const first = await bytesOf(socket, 1)
+  let incoming = new Incoming(socket)
+  const first = await incoming.take(1)
+  incoming.putBack(first)
   if (first[0] === tlsHandshake) {
     if (secure === undefined) throw new TurnedAway(socket)
-    socket.unshift(first)
     const secured = await encrypted(socket, secure)
     // Without the name, it could be another protocol that was led here (RFC 7301; PostgreSQL documentation, 54.2.10).
     if (secured.alpnProtocol !== 'postgresql') throw new TurnedAway(secured)
-    stream = secured
-  } else {
-    socket.unshift(first)
+    incoming = new Incoming(secured)
   }
 
   let asked = 0
   for (;;) {
-    const length = (await bytesOf(stream, 4)).readUInt32BE()
+    const { stream } = incoming
+    const length = (await incoming.take(4)).readUInt32BE()
     if (length < 8 || length > longestStartup) throw new TurnedAway(stream)
-    const body = await bytesOf(stream, length - 4)
+    const body = await incoming.take(length - 4)
     const code = body.readUInt32BE()
 
     if (code === requestCodes.tls || code === requestCodes.gss) {
       // INVARIANT: whatever was sent in clear before the answer is never taken for what comes encrypted (CVE-2021-23214).
-      if (length !== 8 || stream !== socket || stream.readableLength > 0) throw new TurnedAway(stream)
+      if (length !== 8 || stream !== socket || incoming.hasMore) throw new TurnedAway(stream)
       if (code === requestCodes.gss || secure === undefined) {
         asked += 1
         if (asked > 2) throw new TurnedAway(stream)
@@ -83,7 +82,7 @@ export async function receive(socket: Socket, secure: SecureContext | undefined)
         continue
       }
       stream.write(yes)
-      stream = await encrypted(socket, secure)
+      incoming = new Incoming(await encrypted(socket, secure))
       continue
     }
 
@@ -91,17 +90,18 @@ export async function receive(socket: Socket, secure: SecureContext | undefined)
       if (length !== 16) throw new TurnedAway(stream)
       return { kind: 'cancel', pid: body.readInt32BE(4), key: body.subarray(8) }
     }
-    return await arrivalOn(stream, stream !== socket, socket, code, body)
+    return await arrivalOn(incoming, stream !== socket, socket, code, body)
   }
 }
 
 async function arrivalOn(
-  stream: Duplex,
+  incoming: Incoming,
   isSecure: boolean,
   socket: Socket,
   code: number,
   body: Buffer,
 ): Promise<Arrival> {
+  const { stream } = incoming
   const [major, minor] = [code >>> 16, code & 0xffff]
   if (major !== 3)
     throw new TurnedAway(stream, {
@@ -127,7 +127,7 @@ async function arrivalOn(
       hint: 'Connect with sslmode=require or stricter.',
     })
   stream.write(message(0x52, int32(3)))
-  return { kind: 'arrival', stream, isSecure, user, database, parameters, password: await passwordOn(stream) }
+  return { kind: 'arrival', stream, isSecure, user, database, parameters, password: await passwordOn(incoming) }
 }
 
 function parametersIn(stream: Duplex, body: Buffer): Map<string, string> {
@@ -151,11 +151,14 @@ function parametersIn(stream: Duplex, body: Buffer): Map<string, string> {
   return parameters
 }
 
-async function passwordOn(stream: Duplex): Promise<string> {
-  const head = await bytesOf(stream, 5)
+async function passwordOn(incoming: Incoming): Promise<string> {
+  const head = await incoming.take(5)
   const length = head.readUInt32BE(1)
-  if (head[0] !== from.password || length < 5 || length > longestPassword) throw new TurnedAway(stream)
-  const body = await bytesOf(stream, length - 4)
+  if (head[0] !== from.password || length < 5 || length > longestPassword)
+    throw new TurnedAway(incoming.stream)
+  const body = await incoming.take(length - 4)
+  // Programs may send ahead what they will ask.
+  incoming.putBack()
   try {
     return textOf(body.subarray(0, body.length - 1))
   } catch {
@@ -178,28 +181,47 @@ async function encrypted(socket: Socket, secureContext: SecureContext): Promise<
   return secured
 }
 
-/** So many bytes and no more: what follows stays where it is. */
-async function bytesOf(stream: Duplex, count: number): Promise<Buffer> {
-  for (;;) {
-    const bytes = stream.read(count) as Buffer | null
-    if (bytes !== null) {
-      if (bytes.length < count) throw new TurnedAway(stream)
-      return bytes
+/** What comes on a stream, taken byte by byte. What was not taken can be put back. */
+class Incoming {
+  readonly stream: Duplex
+  private bytes: Buffer = Buffer.alloc(0)
+
+  constructor(stream: Duplex) {
+    this.stream = stream
+  }
+
+  /** Whether more came than was taken. */
+  get hasMore(): boolean {
+    return this.bytes.length > 0 || this.stream.readableLength > 0
+  }
+
+  async take(count: number): Promise<Buffer> {
+    while (this.bytes.length < count) {
+      const chunk = this.stream.read() as Buffer | null
+      if (chunk !== null) this.bytes = this.bytes.length === 0 ? chunk : Buffer.concat([this.bytes, chunk])
+      else if (this.stream.readableEnded || this.stream.destroyed) throw new TurnedAway(this.stream)
+      else await somethingOn(this.stream)
     }
-    if (stream.readableEnded || stream.destroyed) throw new TurnedAway(stream)
-    await new Promise<void>((resolve) => {
-      const wake = (): void => {
-        stream.off('readable', wake)
-        stream.off('end', wake)
-        stream.off('close', wake)
-        resolve()
-      }
-      stream.once('readable', wake)
-      stream.once('end', wake)
-      stream.once('close', wake)
-    })
+    const taken = this.bytes.subarray(0, count)
+    this.bytes = this.bytes.subarray(count)
+    return taken
+  }
+
+  putBack(first: Buffer = Buffer.alloc(0)): void {
+    const bytes = Buffer.concat([first, this.bytes])
+    this.bytes = Buffer.alloc(0)
+    if (bytes.length > 0) this.stream.unshift(bytes)
   }
 }
+
+const somethingOn = (stream: Duplex): Promise<void> =>
+  new Promise((resolve) => {
+    const wake = (): void => {
+      for (const event of ['readable', 'end', 'close']) stream.off(event, wake)
+      resolve()
+    }
+    for (const event of ['readable', 'end', 'close']) stream.on(event, wake)
+  })
 
 /** Says why, and ends. */
 export function turnAway(stream: Duplex, complaint: Complaint | undefined): void {
