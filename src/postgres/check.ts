@@ -14,6 +14,7 @@ import type { Database, Table, Verb } from './description.ts'
 import {
   boundedFunctions,
   collations,
+  configurations,
   exactTypes,
   functionColumns,
   functions,
@@ -22,6 +23,7 @@ import {
   plainKinds,
   refusedStatements,
   scalarSets,
+  searches,
   settings,
   shown,
   systemColumns,
@@ -805,6 +807,15 @@ class Reading {
     const name = parts.at(-1) ?? ''
     const bounded = isOwn && Object.hasOwn(boundedFunctions, name) ? boundedFunctions[name] : undefined
     if (isOwn && functions.has(name)) {
+      if (!isSearchKnown(name, args))
+        throw new Refusal(
+          '42501',
+          `${said(name)} can only be called here with a configuration that every database has`,
+          {
+            at: fields['location'],
+            hint: "Name one as a constant, such as 'english', or none.",
+          },
+        )
       this.called.add(name)
     } else if (bounded) {
       const values = args
@@ -1076,6 +1087,16 @@ const noColumn = (name: string, fields: Fields, table: Table): Refusal =>
 /** `pg_catalog` is looked into before any other schema, and all its tables begin so. */
 const isCatalogName = (name: string, schema: string | undefined): boolean =>
   schema === undefined ? name.startsWith('pg_') : schema === 'pg_catalog' || schema === 'information_schema'
+
+/** Whether what names a configuration of text search, if anything does, is a name that every database has. */
+function isSearchKnown(name: string, [first, ...others]: readonly unknown[]): boolean {
+  const least = Object.hasOwn(searches, name) ? searches[name] : undefined
+  if (least === undefined || others.length + 1 < least) return true
+  const value = constantIn(first)
+  if (typeof value === 'string') return configurations.has(value.replace(/^pg_catalog\./, ''))
+  // With as many arguments, text can come first as well; where it is not a parameter, its type is plain.
+  return name === 'ts_headline' && value === undefined && isFields(first) && first['ParamRef'] === undefined
+}
 
 const isCatalogFunction = (parts: readonly string[]): boolean => {
   const [name = '', schema = 'pg_catalog', ...more] = parts.toReversed()

@@ -337,6 +337,25 @@ export const functions: ReadonlySet<string> = new Set(
   `),
 )
 
+/**
+ * Functions whose first argument can name a configuration of text search, and with how many arguments it may: a name that
+ * isn't known here would tell whether somebody has made such a configuration, or a schema.
+ */
+export const searches: Readonly<Record<string, number>> = {
+  to_tsvector: 2,
+  to_tsquery: 2,
+  plainto_tsquery: 2,
+  phraseto_tsquery: 2,
+  websearch_to_tsquery: 2,
+  ts_headline: 3,
+}
+
+/** Configurations that every database has. */
+export const configurations: ReadonlySet<string> = new Set(
+  words(`simple arabic armenian basque catalan danish dutch english finnish french german greek hindi hungarian indonesian
+    irish italian lithuanian nepali norwegian portuguese romanian russian serbian spanish swedish tamil turkish yiddish`),
+)
+
 /** Columns of what a function returns in FROM, where it doesn't take the name that it is given there. */
 export const functionColumns: Readonly<Record<string, readonly string[]>> = {
   json_array_elements: ['value'],
