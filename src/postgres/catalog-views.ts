@@ -287,7 +287,7 @@ function makeViews(names: Names): string {
   const views = catalogViews(names)
   const rows = [...catalogRelations.keys()].map((known) => {
     const [name = '', schema = 'pg_catalog'] = known.split('.').toReversed()
-    const { kept = '', replaced = {}, rows: from = undefined } = views[known] ?? {}
+    const { kept = '', replaced = {}, rows: from } = views[known] ?? {}
     const list = kept.split(/\s+/).filter(Boolean).map(literal).join(', ')
     return `(${[schema, name].map(literal).join(', ')}, array[${list}]::text[], ${literal(JSON.stringify(replaced))}::jsonb, ${
       from === undefined ? `'where false'` : literal(`from ${from}`)
@@ -501,7 +501,7 @@ end
     ...['regclass', 'regtype'].flatMap((type): CatalogFunction[] => [
       {
         name: 'number_of',
-        arguments: `${view(type)}`,
+        arguments: view(type),
         returns: 'oid',
         body: `select pg_catalog.to_${type}('pg_catalog.' || quote_ident(replace($1::text, 'pg_catalog.', '')))::oid`,
       },

@@ -1,6 +1,10 @@
 // What the catalogs tell an agent: the names that it may use, and of everything else not even that it is there.
+import { execFile } from 'node:child_process'
 import fs from 'node:fs'
+import os from 'node:os'
+import { promisify } from 'node:util'
 import type pg from 'pg'
+import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { applySetup } from '../../src/postgres/apply.ts'
 import { noTable } from '../../src/postgres/check.ts'
@@ -11,6 +15,11 @@ import { noPostgres, startPostgres, versions } from '../support/postgres.ts'
 import type { PostgresServer } from '../support/postgres.ts'
 import { deskAgents, deskTables, describeTable, startDesk } from '../support/postgres-desk.ts'
 import type { Desk } from '../support/postgres-desk.ts'
+import { startWire } from '../support/postgres-wire.ts'
+import type { Wire } from '../support/postgres-wire.ts'
+
+const execute = promisify(execFile)
+const psql = await execute('psql', ['--version']).catch(() => undefined)
 
 interface Query {
   readonly sql: string
@@ -149,9 +158,9 @@ const probes: readonly string[] = [
   `select nspname from pg_namespace`,
   `select nspacl from pg_namespace`,
   `select attname from pg_attribute where attrelid = {base}`,
-  `select attname from pg_attribute where attname like '%\_note' or attname like 'zz%'`,
+  `select attname from pg_attribute where attname like '%!_note' escape '!' or attname like 'zz%'`,
   `select attname, attacl from pg_attribute where attacl is not null`,
-  `select typname from pg_type where typname like 'zz%' or typname like '\_zz%'`,
+  `select typname from pg_type where typname like 'zz%' or typname like '!_zz%' escape '!'`,
   `select typname, typdefault from pg_type`,
   `select typname, typinput::text from pg_type where typinput = 'zz_schema.zz_function'`,
   `select 1 from pg_type where typinput = 'zz_function'`,
@@ -261,6 +270,10 @@ const twins: readonly Query[] = [
   { sql: `select 1 from pg_sequences where data_type = '{name}'` },
   { sql: `select 1 from pg_class where relname = '{name}'` },
   { sql: `select 1 from {name}` },
+  { sql: `select to_tsvector('{name}', 'a')` },
+  { sql: `select plainto_tsquery($1, 'a')`, parameters: ['{name}'] },
+  { sql: `select ts_headline('{name}', 'a', 'b')` },
+  { sql: `select ts_headline($1, 'a', to_tsquery('b'))`, parameters: ['{name}'] },
   { sql: `select current_setting('{name}')` },
   { sql: `select set_config('{name}', '1', false)` },
   { sql: `select pg_table_is_visible({number})` },
@@ -290,6 +303,7 @@ const hiddenNames = [
   ['zz_schema.zz_enum', 'nothing.zz_enum'],
   ['zz_schema.zz_function', 'nothing.zz_function'],
   ['zz_schema', 'nothing'],
+  ['zz_schema.zz_search', 'nothing.zz_search'],
   ['postgres', 'nothing'],
 ] as const
 
@@ -508,6 +522,64 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
         if (secrets.test(JSON.stringify(rows))) told.push(sql)
       }
       expect(told.length).toBeGreaterThan(45)
+    })
+  })
+
+  describe.skipIf(missing)('catalogs, through the wire', () => {
+    let server: PostgresServer
+    let wire: Wire
+
+    beforeAll(async () => {
+      server = await startPostgres({ version })
+      wire = await startWire(server)
+    }, 120_000)
+
+    afterAll(async () => {
+      await wire.close()
+      await server.close()
+    })
+
+    test.skipIf(psql === undefined)('psql shows tables and their columns', async () => {
+      const { token, agent } = await wire.session('reader')
+      const run = async (command: string): Promise<string> => {
+        const env = { ...process.env, PGPASSWORD: token, PSQLRC: os.devNull }
+        const place = ['-h', '127.0.0.1', '-p', String(wire.listener.port), '-U', agent, '-d', wire.alias]
+        const { stdout, stderr } = await execute('psql', [...place, '-c', command], { env })
+        expect(stderr).toBe('')
+        expect(stdout).not.toMatch(secrets)
+        return stdout
+      }
+      const { policy } = wire.desk.plan.names
+      expect(await run('\\d')).toContain(` ${policy} | tickets   | view | ${policy}_owner`)
+      expect(await run('\\d tickets')).toMatch(/View "\w+\.tickets"[^]* subject +\| text +\|[^]* amount +\| integer/)
+      expect(await run('\\dn')).toContain(policy)
+    })
+
+    test('a parameter that is declared as a type which looks names up, or which is hidden, is of no declared type', async () => {
+      const { rows } = await wire.desk.admin.query<{ base: string; row: number }>(
+        `select oid::int::text as base, reltype::int as row from pg_class where oid = 'public.salaries'::regclass`,
+      )
+      const { base = '', row = 0 } = rows[0] ?? {}
+      const { token, agent } = await wire.session('reader')
+      const sql = postgres({
+        host: '127.0.0.1',
+        port: wire.listener.port,
+        database: wire.alias,
+        user: agent,
+        password: token,
+        max: 1,
+        fetch_types: false,
+      })
+      const regclass = 2205
+      try {
+        const named = await sql`select ${sql.typed(base, regclass)}::text as name`
+        expect(named).toEqual([{ name: base }])
+        const typed = await sql`select ${sql.typed('(x,1)', row)}::text as name`
+        expect(typed).toEqual([{ name: '(x,1)' }])
+        await expect(sql`select ${sql.typed('1', row)}::int as name`).resolves.toEqual([{ name: 1 }])
+      } finally {
+        await sql.end()
+      }
     })
   })
 })
