@@ -408,21 +408,42 @@ describe.skipIf(await noPostgres(18))('one statement', () => {
       pool.close()
     })
 
-    test('promise 9: four at once for a session; those that wait in vain make room for others of the agent', async () => {
+    test('promise 9: four at once for a session, others wait; those that wait in vain make room for others of the agent', async () => {
       const few = createConnections(resourceOf({ connections: 4 }), () => {})
       const pool = createPool(few, { get: (id) => sessions.get(id) as never })
-      const all = await Promise.allSettled(
-        Array.from({ length: 6 }, () => pool.use('one', (backend) => run(backend, 'select pg_sleep(0.3)'))),
-      )
-      expect(all.map(({ status }) => status).toSorted()).toEqual([
-        ...Array.from({ length: 4 }, () => 'fulfilled'),
-        'rejected',
-        'rejected',
-      ])
+      let most = 0
+      let now = 0
+      const work = async (backend: Backend) => {
+        most = Math.max(most, ++now)
+        await run(backend, 'select pg_sleep(0.02)')
+        now -= 1
+      }
+      const all = await Promise.allSettled(Array.from({ length: 40 }, () => pool.use('one', work)))
+      expect(most).toBe(4)
+      expect(all.filter(({ status }) => status === 'fulfilled')).toHaveLength(36)
       for (const each of all) if (each.status === 'rejected') expect(each.reason).toMatchObject({ code: 'limited' })
       expect(await pidOf(pool, 'two')).toEqual(expect.any(Number))
       pool.close()
       await few.close()
+    })
+
+    test('promise 2: who waits for a connection when the session ends gets none', async () => {
+      const pool = poolOf()
+      const release: (() => void)[] = []
+      const hold = () => pool.use('one', () => new Promise<void>((resolve) => void release.push(resolve)))
+      const running = Array.from({ length: 4 }, hold)
+      await until('they run', async () => release.length === 4)
+      const waiting = hold().catch((thrown: unknown) => thrown)
+      pool.ended(['one'])
+      expect(await waiting).toMatchObject({ code: 'unavailable' })
+      for (const each of release) each()
+      await Promise.all(running)
+      // And what is cut before it begins does not begin.
+      const backend = await open()
+      const gone = execute(backend, { text: 'select 1', parameters: [], isWrite: false, most }, AbortSignal.abort())
+      await expect(gone).rejects.toMatchObject({ code: 'cancelled' })
+      expect(backend.ended.aborted).toBe(false)
+      pool.close()
     })
 
     test('a database that is not set up, or has another password, is said to be, without the password', async () => {

@@ -69,6 +69,7 @@ const grace = 2_000
  * save where the message says that it may have been.
  */
 export async function execute(backend: Backend, wanted: Wanted, signal: AbortSignal): Promise<Result> {
+  if (signal.aborted) throw reasonOf(signal)
   const watch = watchOver(backend, wanted.most, signal)
   const running = { isCommitting: false }
   const submitted = submission(wanted)
@@ -126,6 +127,9 @@ const streamOf = (client: pg.Client): Socket =>
 
 type Watch = ReturnType<typeof watchOver>
 
+const reasonOf = ({ reason }: AbortSignal): Failure =>
+  reason instanceof Failure ? reason : new Failure('cancelled', 'the caller left')
+
 /** Ends what takes too long, sends too much, or is not wanted any more. */
 function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: AbortSignal) {
   let reason: Failure | undefined
@@ -137,8 +141,7 @@ function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: Ab
     backend.cancel().catch(() => {})
     hard = setTimeout(() => void backend.close(), grace)
   }
-  const leave = (): void =>
-    stop(signal.reason instanceof Failure ? signal.reason : new Failure('cancelled', 'the caller left'))
+  const leave = (): void => stop(reasonOf(signal))
   const timer = setTimeout(() => stop(new Failure('limited', `it took longer than ${time} ms`)), time)
   const stream = streamOf(backend.client)
   const weigh = (chunk: Buffer): void => {
@@ -148,8 +151,7 @@ function watchOver(backend: Backend, { bytes, time }: Wanted['most'], signal: Ab
     void backend.close()
   }
   stream.on('data', weigh)
-  if (signal.aborted) leave()
-  else signal.addEventListener('abort', leave, { once: true })
+  signal.addEventListener('abort', leave, { once: true })
   return {
     reason: (): Failure | undefined => reason,
     stop() {

@@ -8,6 +8,7 @@ import { isGone } from './execute.ts'
 export interface Pool {
   use<T>(session: string, work: (backend: Backend) => Promise<T>): Promise<T>
   ended(sessions: readonly string[]): void
+  /** Keeps nothing any more. What is under way goes on, as long as connections can be had. */
   close(): void
 }
 
@@ -16,8 +17,9 @@ const keptFor = 30_000
 /** How often a connection is tried once another was given up for it, and milliseconds between. */
 const mostAttempts = 10
 const pause = 20
-/** Connections of one session at one moment. */
+/** Connections of one session at one moment, and statements of it that may wait for one. */
 const mostOfSession = 4
+const mostWaiting = 32
 
 /**
  * What is not known to change something can't: a change says so itself when it begins. And values are written in the one
@@ -32,10 +34,36 @@ interface Kept {
   readonly timer: NodeJS.Timeout
 }
 
+interface Busy {
+  running: number
+  readonly waiting: { readonly go: () => void; readonly fail: (why: Failure) => void }[]
+}
+
 export function createPool(connections: Connections, sessions: Pick<Sessions, 'get'>): Pool {
   const idle = new Map<string, Kept[]>()
-  const busy = new Map<string, number>()
+  /** By session, how many connections are in use, and who waits for one. */
+  const busy = new Map<string, Busy>()
   let isClosed = false
+
+  /** Waits until the session may have one more connection. */
+  async function turn(session: string): Promise<void> {
+    const of = busy.get(session) ?? { running: 0, waiting: [] }
+    busy.set(session, of)
+    if (of.running < mostOfSession) return void (of.running += 1)
+    if (of.waiting.length >= mostWaiting)
+      throw new Failure('limited', `${mostWaiting} statements of this session wait already: send fewer at a time`)
+    await new Promise<void>((go, fail) => of.waiting.push({ go, fail }))
+  }
+
+  function done(session: string): void {
+    const of = busy.get(session)
+    if (of === undefined) return
+    // Whose turn it is takes the place of the one that is done.
+    const next = of.waiting.shift()
+    if (next !== undefined) return next.go()
+    of.running -= 1
+    if (of.running === 0) busy.delete(session)
+  }
 
   async function taken(session: string): Promise<Backend> {
     const kept = idle.get(session)?.pop()
@@ -96,7 +124,7 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
     else idle.set(session, left)
   }
 
-  function letGo(session: string): void {
+  function closeIdle(session: string): void {
     for (const { backend, timer } of idle.get(session) ?? []) {
       clearTimeout(timer)
       void backend.close()
@@ -106,10 +134,7 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
 
   return {
     async use(session, work) {
-      const running = busy.get(session) ?? 0
-      if (running >= mostOfSession)
-        throw new Failure('limited', `this session runs ${running} statements already: wait for one of them`)
-      busy.set(session, running + 1)
+      await turn(session)
       try {
         const backend = await taken(session)
         try {
@@ -118,17 +143,19 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
           giveBack(session, backend)
         }
       } finally {
-        const left = (busy.get(session) ?? 1) - 1
-        if (left === 0) busy.delete(session)
-        else busy.set(session, left)
+        done(session)
       }
     },
     ended(gone) {
-      for (const session of gone) letGo(session)
+      for (const session of gone) {
+        closeIdle(session)
+        for (const { fail } of busy.get(session)?.waiting.splice(0) ?? [])
+          fail(new Failure('unavailable', 'this session is over'))
+      }
     },
     close() {
       isClosed = true
-      for (const session of idle.keys()) letGo(session)
+      for (const session of idle.keys()) closeIdle(session)
     },
   }
 }
