@@ -23,6 +23,7 @@ import { createHttpGateway } from './gateway/http/server.ts'
 import { createMcpGateway } from './gateway/mcp/server.ts'
 import { createAdministration } from './gateway/postgres/administration.ts'
 import { createPostgresGateway } from './gateway/postgres/server.ts'
+import { startSqlListener } from './gateway/postgres/wire/server.ts'
 import { createOAuth } from './gateway/oauth/server.ts'
 import { createApprovals } from './guard/approvals.ts'
 import { createAuthenticate } from './guard/authenticate.ts'
@@ -308,6 +309,22 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
           hold: settings.approvals.hold,
           report: (thrown) => report(Failure.from(thrown)),
         })
+  const wire =
+    addresses.sql === undefined
+      ? undefined
+      : await startSqlListener({
+          ...addresses.sql.at,
+          ...(configured.sqlIdentity === undefined ? {} : { tls: configured.sqlIdentity }),
+          authenticate: atTheDoor,
+          gateway: sql,
+          guard,
+          sessions,
+          audit,
+          clock,
+          mask: secrets.masker,
+          hold: settings.approvals.hold,
+          report: (thrown) => report(Failure.from(thrown)),
+        })
   const oauth = createOAuth({ authenticate, sessions, tokens, audit, clock, url: () => agents.url })
   const agents = await listenForAgents({
     ...addresses.agents,
@@ -420,6 +437,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
       agents: { url: agents.url },
       people: { url: people.url },
       ...(proxy === undefined ? {} : { proxy: { url: proxy.url } }),
+      ...(wire === undefined ? {} : { sql: { url: wire.url } }),
       policy: { digest: configured.loaded.digest, file, loadedAt, warnings: warningsOf(configured) },
       audit: { ...audit.health(), name: audit.name },
       sessions: sessions.live().length,
@@ -457,7 +475,7 @@ export async function start({ file, env, log, time }: StartOptions): Promise<Run
     const closed = once(peopleServer, 'close')
     peopleServer.close()
     peopleServer.closeAllConnections()
-    await Promise.all([agents.close(), proxy?.close(), closed])
+    await Promise.all([agents.close(), proxy?.close(), wire?.close(), closed])
     await api.close()
     await Promise.all([mcp.close(), web.close(), sql.close()])
     await secrets.close()

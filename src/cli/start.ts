@@ -55,7 +55,7 @@ function stateOf(file: string): string {
   }
 }
 
-function announce({ agents, people, proxy, policy, audit }: Status, state: string, io: Io): void {
+function announce({ agents, people, proxy, sql, policy, audit }: Status, state: string, io: Io): void {
   const dim = (text: string): string => paint(io, 'dim', text)
   io.out(
     [
@@ -65,6 +65,11 @@ function announce({ agents, people, proxy, policy, audit }: Status, state: strin
         ? []
         : [
             `  proxy     ${paint(io, 'cyan', proxy.url)}  ${dim('HTTPS_PROXY of agents; they trust what `sallyport ca` shows')}`,
+          ]),
+      ...(sql === undefined
+        ? []
+        : [
+            `  sql       ${paint(io, 'cyan', sql.url)}  ${dim('user: the agent, database: the resource, password: a token')}`,
           ]),
       `  people    ${paint(io, 'cyan', people.url)}`,
       `  policy    ${safe(policy.file)}  ${dim(policy.digest.slice(0, 12))}`,

@@ -20,13 +20,14 @@ export const statusCommand = command({
 })
 
 function inWords(status: Status, io: Io): string {
-  const { version, startedAt, agents, people, proxy, policy, audit, sessions, pending, stops, resources, caller } =
+  const { version, startedAt, agents, people, proxy, sql, policy, audit, sessions, pending, stops, resources, caller } =
     status
   const mark = (style: Style, text: string): string => paint(io, style, text)
   const rows = [
     ['gateway', `${safe(version)}, up for ${span(Date.now() - startedAt)}`],
     ['agents', safe(agents.url)],
     ...(proxy === undefined ? [] : [['proxy', safe(proxy.url)]]),
+    ...(sql === undefined ? [] : [['sql', safe(sql.url)]]),
     ['people', `${safe(people.url)} (you are ${safe(caller)})`],
     [
       'policy',

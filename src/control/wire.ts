@@ -21,6 +21,8 @@ export interface Status {
   readonly people: { readonly url: string }
   /** Where there is one. */
   readonly proxy?: { readonly url: string }
+  /** Where agents connect that speak the protocol of PostgreSQL. */
+  readonly sql?: { readonly url: string }
   readonly policy: {
     readonly digest: string
     readonly file: string

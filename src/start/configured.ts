@@ -40,6 +40,8 @@ export interface Configured extends ReadText, Resolved {
   readonly databases: Databases
   /** Certificates (PEM) that sign those of databases and APIs, by resource. */
   readonly certificates: ReadonlyMap<string, string>
+  /** Certificate and key (PEM) of the listener for SQL, where it has them. */
+  readonly sqlIdentity: { readonly certificate: string; readonly key: string } | undefined
   /** JSON Schema of arguments that are known without asking anybody, by permission. */
   readonly schemas: ReadonlyMap<Permission, JsonObject>
 }
@@ -68,6 +70,7 @@ export async function readConfigured(file: string, env: NodeJS.ProcessEnv, secre
     const documents = await readDocuments(given.loaded, readFile)
     const databases = await readDatabases(given.loaded)
     const certificates = await certificatesOf(given.loaded)
+    const sqlIdentity = await identityOfSql(given.loaded)
     return {
       ...given,
       ...resolved,
@@ -76,6 +79,7 @@ export async function readConfigured(file: string, env: NodeJS.ProcessEnv, secre
       documents,
       databases,
       certificates,
+      sqlIdentity,
       schemas: schemasIn(resolved, documents),
     }
   } catch (thrown) {
@@ -92,7 +96,7 @@ async function certificatesOf(loaded: LoadedSettings): Promise<ReadonlyMap<strin
     if (!('postgres' in resource || 'http' in resource) || resource.ca === undefined) continue
     try {
       const pem = await readEarly({ from: 'file', path: resource.ca }, folder, { env: {}, readFile })
-      if ('http' in resource) checkAuthorities(pem, resource.ca)
+      checkAuthorities(pem, resource.ca)
       found.set(alias, pem)
     } catch (thrown) {
       const problem = { ...loaded.at(['resources', alias, 'ca']), message: Failure.from(thrown).message }
@@ -100,6 +104,19 @@ async function certificatesOf(loaded: LoadedSettings): Promise<ReadonlyMap<strin
     }
   }
   return found
+}
+
+/** Fails with `invalid`, with the place of the file that can't be read. */
+async function identityOfSql(loaded: LoadedSettings): Promise<Configured['sqlIdentity']> {
+  const { tls } = loaded.settings.listen.sql ?? {}
+  if (tls === undefined) return undefined
+  const folder = path.dirname(path.resolve(loaded.file))
+  const read = (key: 'certificate' | 'key'): Promise<string> =>
+    readEarly({ from: 'file', path: tls[key] }, folder, { env: {}, readFile }).catch((thrown: unknown) => {
+      const problem = { ...loaded.at(['listen', 'sql', key]), message: Failure.from(thrown).message }
+      throw new Failure('invalid', problemsInWords(loaded.file, [problem]))
+    })
+  return { certificate: await read('certificate'), key: await read('key') }
 }
 
 /** TLS takes a file without authorities without a word, and then trusts nobody. */

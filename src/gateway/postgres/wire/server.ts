@@ -49,6 +49,7 @@ interface Most {
 }
 
 export interface SqlListener {
+  readonly url: string
   readonly port: number
   /** Ends idle connections at once, and the others when they are done, 5 seconds later at most. */
   close(): Promise<void>
@@ -186,7 +187,10 @@ export async function startSqlListener(options: SqlListenerOptions): Promise<Sql
       })
       for (const [name, value] of wanted)
         await backend.client.query('select pg_catalog.set_config($1, $2, false)', [name, value]).catch(() => {
-          throw new TurnedAway(stream, { sqlstate: '22023', message: `the server does not take this value for ${name}` })
+          throw new TurnedAway(stream, {
+            sqlstate: '22023',
+            message: `the server does not take this value for ${name}`,
+          })
         })
       if (flight.signal.aborted) throw new TurnedAway(stream, over)
       const startedAt = clock()
@@ -263,7 +267,8 @@ export async function startSqlListener(options: SqlListenerOptions): Promise<Sql
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
     const until = performance.now() + farewell
     const letGo = (isLate: boolean): void => {
-      for (const { relay } of inside.values()) if (isLate || relay.isIdle()) relay.end(stopping, 'the gateway was stopped')
+      for (const { relay } of inside.values())
+        if (isLate || relay.isIdle()) relay.end(stopping, 'the gateway was stopped')
     }
     letGo(false)
     const leaving = setInterval(() => letGo(performance.now() > until), 20)
@@ -279,7 +284,12 @@ export async function startSqlListener(options: SqlListenerOptions): Promise<Sql
   }
 
   let closing: Promise<void> | undefined
-  return { port: (server.address() as AddressInfo).port, close: () => (closing ??= close()) }
+  const { port: bound } = server.address() as AddressInfo
+  return {
+    url: `postgres://${host.includes(':') ? `[${host}]` : host}:${bound}`,
+    port: bound,
+    close: () => (closing ??= close()),
+  }
 }
 
 const over: Complaint = { sqlstate: '57P01', message: 'the session of this token is over' }
@@ -322,10 +332,5 @@ function greetingOf(parameters: ReadonlyMap<string, string>, user: string, pid: 
   const shown = [...parameters].map(([name, value]) =>
     parameterMessage(name, name === 'session_authorization' ? user : value),
   )
-  return Buffer.concat([
-    message(0x52, int32(0)),
-    ...shown,
-    message(0x4b, int32(pid), key),
-    readyMessage(0x49),
-  ])
+  return Buffer.concat([message(0x52, int32(0)), ...shown, message(0x4b, int32(pid), key), readyMessage(0x49)])
 }
