@@ -22,8 +22,18 @@ export interface Applied {
  */
 export async function applySetup(client: pg.ClientBase, plan: Plan): Promise<Applied> {
   const notices: string[] = []
-  const hear = ({ message }: { readonly message?: string | undefined }): void =>
-    void (message !== undefined && notices.length < 100 && notices.push(message))
+  const hear = ({
+    message,
+    code,
+  }: {
+    readonly message?: string | undefined
+    readonly code?: string | undefined
+  }): void => {
+    if (message === undefined || notices.length >= 100) return
+    // What is there already, or not there to be removed, is what a second run finds.
+    const isExpected = ['42P06', '42P07'].includes(code ?? '') || (code === '00000' && message.endsWith(', skipping'))
+    if (!isExpected) notices.push(message)
+  }
   client.on('notice', hear)
   const isRemoval = plan.expected.views.length === 0 && plan.expected.roles.length === 0
   await client.query('begin')
