@@ -30,8 +30,10 @@ export async function applySetup(client: pg.ClientBase, plan: Plan): Promise<App
     readonly code?: string | undefined
   }): void => {
     if (message === undefined || notices.length >= 100) return
-    // What is there already, or not there to be removed, is what a second run finds.
-    const isExpected = ['42P06', '42P07'].includes(code ?? '') || (code === '00000' && message.endsWith(', skipping'))
+    // What is there already, or not there to be removed, is what a second run finds. Only what was made here is dropped
+    // with what depends on it.
+    const isExpected =
+      ['42P06', '42P07'].includes(code ?? '') || (code === '00000' && /, skipping$|^drop cascades to /.test(message))
     if (!isExpected) notices.push(message)
   }
   client.on('notice', hear)
