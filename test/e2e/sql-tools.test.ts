@@ -194,6 +194,14 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
           {
             table: 'tickets',
             select: ['id', 'customer_id', 'subject', 'body', 'status', 'amount'],
+            types: {
+              id: 'integer',
+              customer_id: 'integer',
+              subject: 'text',
+              body: 'text',
+              status: 'text',
+              amount: 'integer',
+            },
             key: ['id'],
             rows: 'only those of this session',
           },
@@ -206,6 +214,7 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
               { column: 'phone', masked: true },
               { column: 'ssn', masked: true },
             ],
+            types: { id: 'integer', name: 'text', email: 'text', phone: 'text', ssn: 'text' },
             rows: 'only those of this session',
           },
         ],

@@ -25,6 +25,8 @@ import type { Pool } from './pool.ts'
 import type { PostgresResource, SqlTool } from './resource.ts'
 import { verbsFor } from './seen.ts'
 import type { May } from './seen.ts'
+import { createTypes } from './types.ts'
+import type { Types } from './types.ts'
 
 // A database as tools: `query` takes any statement, `describe` tells what there is, and those that the operator wrote.
 
@@ -60,6 +62,7 @@ export function toolsFor(ports: ToolPorts): readonly Tool[] {
   const { resource, compile } = ports
   const query = compile(querySchema)
   const nothing = compile(describeSchema)
+  const types = createTypes(resource, ports.pool)
   const common = { alias: resource.alias, effect: 'read' as Effect, label: describedAs, visible: seesAny(resource) }
   return [
     {
@@ -77,11 +80,15 @@ export function toolsFor(ports: ToolPorts): readonly Tool[] {
       ...common,
       name: 'describe',
       permission: `${resource.alias}:describe`,
-      description: `Lists the tables and columns of \`${resource.alias}\` that this session may use, and what can be done to each.`,
+      description: `Lists the tables and columns of \`${resource.alias}\` that this session may use, their types, and what can be done to each.`,
       schema: describeSchema,
       check: (args) => nothing.check(args),
       prepare: async (_args, session) => ({
-        answer: described(resource, (permission, effect) => ports.may(session, permission, effect)),
+        answer: described(
+          resource,
+          (permission, effect) => ports.may(session, permission, effect),
+          await types(session),
+        ),
       }),
     },
     ...[...resource.tools].map(([name, tool]) => written(ports, name, tool)),
@@ -302,10 +309,16 @@ function written(ports: ToolPorts, name: string, tool: SqlTool): Tool {
 // Describing -----------------------------------------------------------------------------------------------------------
 
 /** What a session may know of a database: names and what can be done, never a row. */
-function described(resource: PostgresResource, may: May): ToolAnswer {
+function described(resource: PostgresResource, may: May, types: Types): ToolAnswer {
   const tables = [...resource.database.tables.values()].flatMap((table): JsonObject[] => {
     const held = verbsFor(resource, table, may)
     if (held.length === 0) return []
+    const columns = [
+      ...(held.includes('select') ? table.select.keys() : []),
+      ...(held.includes('insert') ? table.insert : []),
+      ...(held.includes('update') ? table.update : []),
+    ]
+    const known = types.get(table.name)
     return [
       {
         table: table.name,
@@ -317,6 +330,9 @@ function described(resource: PostgresResource, may: May): ToolAnswer {
         ...(held.includes('insert') ? { insert: table.insert } : {}),
         ...(held.includes('update') ? { update: table.update } : {}),
         ...(held.includes('delete') ? { delete: true } : {}),
+        ...(known === undefined
+          ? {}
+          : { types: Object.fromEntries(columns.map((column) => [column, known.get(column) ?? 'unknown'])) }),
         ...(table.key.length === 0 ? {} : { key: table.key }),
         ...(table.where === undefined ? {} : { rows: 'only those of this session' }),
       },
