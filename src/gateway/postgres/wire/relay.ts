@@ -521,7 +521,7 @@ class Connection implements Relay {
     if (verdict.kind === 'understood') {
       const [statement, ...more] = verdict.statements
       if (more.length === 0 && (statement === undefined || this.isFree(statement))) {
-        const runs = statement === undefined ? [] : [this.free()]
+        const runs = statement === undefined ? [] : [this.free(statement)]
         this.pushQuery(verdict.text === undefined ? frame : queryMessage(verdict.text), runs, verdict.text !== undefined)
         return undefined
       }
@@ -830,7 +830,7 @@ class Connection implements Relay {
       return undefined
     }
     if (this.isFree(statement)) {
-      const running = this.free()
+      const running = this.free(statement)
       portal.running = running
       this.pushExecute(frame, portal, running, isTurned)
       return undefined
@@ -986,10 +986,10 @@ class Connection implements Relay {
     return uses.length === 0 && !naming.has(command)
   }
 
-  private free(): Running {
+  private free(statement?: Statement): Running {
     this.sums.statements += 1
     this.sums.free += 1
-    return new Running(mostOf(this.ports.live.resource, { uses: [] }), false)
+    return new Running(mostOf(this.ports.live.resource, statement ?? { uses: [] }), false)
   }
 
   /** A statement that needs no permission. A cursor was allowed when it was declared. */

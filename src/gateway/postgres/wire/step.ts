@@ -32,8 +32,17 @@ export interface Act {
   readonly bound: { readonly rows: number; readonly use: Use } | undefined
 }
 
-export const mostOf = (resource: PostgresResource, statement: Pick<Statement, 'uses'>): Most => ({
-  rows: mostReturned(resource, statement as Statement),
+/** Rows that a statement over catalogs alone may return, where the resource says fewer: drivers read all types at once. */
+const mostNames = 5_000
+
+export const mostOf = (
+  resource: PostgresResource,
+  statement: Pick<Statement, 'uses'> & Partial<Pick<Statement, 'isCatalog'>>,
+): Most => ({
+  rows: Math.max(
+    mostReturned(resource, statement as Statement),
+    statement.isCatalog === true && statement.uses.length === 0 ? mostNames : 0,
+  ),
   bytes: resource.database.most.bytes,
 })
 
