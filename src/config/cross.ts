@@ -11,7 +11,7 @@ import { hasReference } from './reference.ts'
 import type { Template } from './reference.ts'
 import { routeOf, templatesOf } from './http.ts'
 import type { HttpResourceSettings } from './http.ts'
-import { addressProblem, verbsOf } from './postgres.ts'
+import { addressProblem, embeddedFolder, verbsOf } from './postgres.ts'
 import type { PostgresResourceSettings } from './postgres.ts'
 import type { TunnelResourceSettings } from './tunnel.ts'
 import { isLoopback } from './schema.ts'
@@ -191,6 +191,19 @@ function checkResources({ resources, listen }: Settings, { problems, warnings }:
 /** What is odd in a database. */
 function checkPostgres(name: string, resource: PostgresResourceSettings, { problems, warnings }: Findings): void {
   const path = ['resources', name]
+  if (embeddedFolder(resource) !== undefined) {
+    for (const key of ['password', 'tls', 'ca'] as const)
+      if (resource[key] !== undefined)
+        problems.push({ path: [...path, key], message: 'an embedded database has no connection that it could be for' })
+    warnings.push({
+      path: [...path, 'postgres'],
+      message:
+        'an embedded database is for a first look: an agent that finds a hole in the check of statements has all of it. Use a PostgreSQL server for real data',
+    })
+    return
+  }
+  if (resource.init !== undefined)
+    problems.push({ path: [...path, 'init'], message: 'only an embedded database is begun with a script' })
   const text = resource.postgres.every((part) => typeof part === 'string') ? resource.postgres.join('') : undefined
   const credentials = 'a credential stands in this file, and every version of the file is kept: use `${secret:NAME}`'
   if (resource.password?.every((part) => typeof part === 'string') === true)

@@ -102,7 +102,7 @@ const tool = z.strictObject({
 export const postgresResource = z
   .strictObject({
     postgres: textRead(parseTemplate).describe(
-      'Its address: `postgres://sallyport@db.example.com/desk`. The user is the gateway’s own role, which `sallyport db apply` makes. May hold `${secret:NAME}` and the like.',
+      'Its address: `postgres://sallyport@db.example.com/desk`. The user is the gateway’s own role, which `sallyport db apply` makes. May hold `${secret:NAME}` and the like. Or `pglite:<folder>`, relative to this file: an embedded database for a first look, which sets itself up and is no boundary against a faulty check of statements.',
     ),
     password: textRead(parseTemplate)
       .describe('The password of that role, where the address does not hold it: `${secret:NAME}`.')
@@ -115,6 +115,11 @@ export const postgresResource = z
       .string()
       .min(1)
       .describe('A file of certificates (PEM) that sign that of the server, relative to this file.')
+      .optional(),
+    init: z
+      .string()
+      .min(1)
+      .describe('Of an embedded database: a file of SQL, relative to this file, that is run once in an empty one.')
       .optional(),
     schema: z
       .string()
@@ -184,6 +189,10 @@ export const postgresResource = z
   })
 
 export type PostgresResourceSettings = z.output<typeof postgresResource>
+
+/** The folder of an embedded database, where the address is one. */
+export const embeddedFolder = ({ postgres }: Pick<PostgresResourceSettings, 'postgres'>): string | undefined =>
+  /^pglite:(.+)$/.exec(postgres.every((part) => typeof part === 'string') ? postgres.join('') : '')?.[1]
 
 /** What is wrong with an address, in words that do not show it; it may hold a password. */
 export function addressProblem(text: string): string | undefined {

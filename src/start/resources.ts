@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
-import { addressProblem, heldOf, toolArguments } from '../config/postgres.ts'
+import path from 'node:path'
+import { addressProblem, embeddedFolder, heldOf, toolArguments } from '../config/postgres.ts'
 import { apiOf } from '../config/api.ts'
 import type { DocumentedApi } from '../config/api.ts'
 import { isLoopback } from '../config/schema.ts'
@@ -103,6 +104,8 @@ export function toDatabases({ resources, databases, loaded, certificates }: Conf
     if (!('postgres' in resource) || read === undefined) return []
     const { secrets, connections, trust, readers } = resource
     const ca = certificates.get(alias)
+    const folder = embeddedFolder(resource)
+    const beside = (file: string): string => path.resolve(path.dirname(loaded.file), file)
     const tools = [...read.tools].flatMap(([name, statement]): [string, SqlTool][] => {
       const given = resource.tools[name]
       if (given === undefined) return []
@@ -128,6 +131,14 @@ export function toDatabases({ resources, databases, loaded, certificates }: Conf
         database: read.database,
         names: namesOf(alias),
         address: () => addressIn(alias, secrets.address.reveal(), secrets.password?.reveal(), resource.tls, ca),
+        ...(folder === undefined
+          ? {}
+          : {
+              embedded: {
+                folder: beside(folder),
+                ...(resource.init === undefined ? {} : { init: beside(resource.init) }),
+              },
+            }),
         secrets: [...new Set([...secrets.address.uses, ...(secrets.password?.uses ?? [])])],
         connections,
         tools: new Map(tools),
@@ -145,6 +156,11 @@ function addressIn(
   tls: 'verify' | 'off' | undefined,
   ca: string | undefined,
 ): Address {
+  if (text.startsWith('pglite:'))
+    throw new Failure(
+      'invalid',
+      `\`${alias}\` is an embedded database: it sets itself up when it is opened, and has no address`,
+    )
   const wrong = addressProblem(text)
   if (wrong !== undefined) throw new Failure('unavailable', `the address of \`${alias}\` is wrong: ${wrong}`)
   const url = new URL(text)

@@ -279,7 +279,10 @@ function listed({ alias, database, held, address }: PostgresResource): ListedDat
 }
 
 /** What each agent's role may do: what its own lists and those of others name, and what its tools need. */
-function settingsOf({ held, tools, connections }: PostgresResource, address: Address): Settings {
+export function settingsOf(
+  { held, tools, connections }: PostgresResource,
+  address: Pick<Address, 'user' | 'password' | 'database'>,
+): Settings {
   const agents = [...held].map(([agent, of]) => {
     const tables = new Map([...of.tables].map(([table, verbs]) => [table, new Set(verbs)]))
     const uses = [...of.tools].flatMap((tool) => tools.get(tool)?.statement.uses ?? [])

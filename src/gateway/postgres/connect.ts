@@ -4,6 +4,7 @@ import tls from 'node:tls'
 import pg from 'pg'
 import { Failure } from '../../core/failure.ts'
 import { agentPassword } from '../../postgres/password.ts'
+import type { Embedded } from './pglite.ts'
 import type { Address, PostgresResource } from './resource.ts'
 
 // Connections to a database. Each logs in as the role of its agent, serves one session, and ends with it.
@@ -50,7 +51,12 @@ export interface Connections {
 /** Milliseconds for a connection to be made. */
 const connectWithin = 10_000
 
-export function createConnections(resource: PostgresResource, report: (failure: Failure) => void): Connections {
+/** @param embedded - Where the database is one: nothing is connected to then. */
+export function createConnections(
+  resource: PostgresResource,
+  report: (failure: Failure) => void,
+  embedded?: Embedded,
+): Connections {
   const { names, alias } = resource
   const open = new Map<Backend, Owner>()
   /** By agent, those that are being made among them. */
@@ -64,10 +70,31 @@ export function createConnections(resource: PostgresResource, report: (failure: 
     else counted.set(agent, left)
   }
 
+  /** A connection that is not made yet, and how its database learns whose it is. */
+  async function linked(role: string, { facts }: Owner) {
+    if (embedded === undefined) {
+      const address = resource.address()
+      const client = clientFor(address, role, agentPassword(address.password, role))
+      return {
+        client,
+        register: (pid: number) => register.set(pid, role, facts),
+        forget: (pid: number) => register.forget(pid),
+        cancel: () => cancel(address, client),
+      }
+    }
+    await embedded.ready
+    const made = embedded.connect({ role, facts, names })
+    return {
+      client: made.client,
+      register: async () => {},
+      forget: async () => {},
+      cancel: async () => made.cancel(),
+    }
+  }
+
   async function make(owner: Owner): Promise<Backend> {
-    const address = resource.address()
     const role = names.agent(owner.agent)
-    const client = clientFor(address, role, agentPassword(address.password, role))
+    const { client, ...link } = await linked(role, owner)
     const over = new AbortController()
     const end = (): void => over.abort(new Failure('unavailable', `the connection to \`${alias}\` is over`))
     client.on('error', end)
@@ -86,11 +113,11 @@ export function createConnections(resource: PostgresResource, report: (failure: 
     const close = async (): Promise<void> => {
       destroy(client)
       end()
-      await register.forget(pid).catch((thrown: unknown) => report(Failure.from(thrown)))
+      await link.forget(pid).catch((thrown: unknown) => report(Failure.from(thrown)))
     }
     try {
       if (settings.wrong() !== undefined) throw new Failure('unavailable', `\`${alias}\`: ${settings.wrong()}`)
-      await register.set(pid, role, owner.facts)
+      await link.register(pid)
     } catch (thrown) {
       await close()
       throw thrown
@@ -101,7 +128,7 @@ export function createConnections(resource: PostgresResource, report: (failure: 
       ended: over.signal,
       parameters: settings.seen,
       take: () => inside(client).connection.stream.removeAllListeners('data'),
-      cancel: () => cancel(address, client),
+      cancel: link.cancel,
       close,
     }
   }
@@ -145,6 +172,7 @@ export function createConnections(resource: PostgresResource, report: (failure: 
       isClosed = true
       await Promise.all([...open.keys()].map((backend) => backend.close()))
       await register.close()
+      await embedded?.close()
     },
   }
 }

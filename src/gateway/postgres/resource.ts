@@ -38,7 +38,10 @@ export interface PostgresResource {
   readonly alias: string
   readonly database: Database
   readonly names: Names
+  /** Fails where there is none. */
   readonly address: () => Address
+  /** A database of its own in a folder, instead of an address; and a script that is run once in an empty one. */
+  readonly embedded?: { readonly folder: string; readonly init?: string }
   /** Names of the stored secrets that the address is made of: for the record. */
   readonly secrets: readonly string[]
   /** Connections of one agent at one moment. */

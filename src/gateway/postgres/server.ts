@@ -17,6 +17,7 @@ import { createConnections } from './connect.ts'
 import type { Connections } from './connect.ts'
 import { createImpact } from './impact.ts'
 import type { Impact } from './impact.ts'
+import { createEmbeddedDatabases } from './pglite.ts'
 import { createPool } from './pool.ts'
 import type { Pool } from './pool.ts'
 import type { PostgresResource } from './resource.ts'
@@ -80,6 +81,7 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
   const { guard, sessions, mask, report } = ports
   const compile = schemaCompiler()
   const finder = createReachFinder()
+  const embedded = createEmbeddedDatabases(report)
   const open = new Set<Live>()
   let live = new Map<string, Live>()
   /** Of all databases together, once there is one. */
@@ -89,7 +91,11 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
   function make(resource: PostgresResource): Live {
     checker ??= openChecker()
     const reads = checker
-    const connections = createConnections(resource, report)
+    const connections = createConnections(
+      resource,
+      report,
+      resource.embedded === undefined ? undefined : embedded.open(resource),
+    )
     const pool = createPool(connections, sessions)
     const impact = createImpact(resource, pool, finder)
     const seen = createSeen(resource)
