@@ -1,6 +1,7 @@
 // The wire protocol over the help desk of postgres-desk.ts, with the real guard: what tests of clients and of attacks share.
 import { once } from 'node:events'
 import net from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
 import { Failure } from '../../src/core/failure.ts'
 import { createPostgresGateway } from '../../src/gateway/postgres/server.ts'
@@ -19,6 +20,8 @@ export interface WireOptions {
   readonly reader?: readonly string[]
   readonly rules?: readonly string[]
   readonly change?: (database: Database) => Database
+  /** Statements that make the tables, and what agents' roles hold of them. */
+  readonly desk?: Omit<NonNullable<Parameters<typeof startDesk>[1]>, 'change'>
   readonly secrets?: readonly Masked[]
   readonly listener?: Partial<SqlListenerOptions>
 }
@@ -26,14 +29,20 @@ export interface WireOptions {
 const everything = ['%.tickets', '%.responses', '%.customers'].map((table) => `"${table}:*"`)
 
 export async function startWire(server: PostgresServer, options: WireOptions = {}) {
-  const desk = await startDesk(server, options.change === undefined ? {} : { change: options.change })
+  const desk = await startDesk(server, {
+    ...options.desk,
+    ...(options.change === undefined ? {} : { change: options.change }),
+  })
   const { alias } = desk.database
   const { gateway: role, databaseName } = desk.settings
   const entries = (given: readonly string[]): string => given.join(', ').replaceAll('%', alias)
+  const tables = [...desk.database.tables.keys()].map(
+    (name) => `${name}: { select: [id], insert: [id], update: [id], delete: true, key: [id] }`,
+  )
   const world = await createWorld(`
 facts: { customer_id: int }
 resources:
-  ${alias}: { postgres: "postgres://sallyport@127.0.0.1/desk", tables: { tickets: { select: [id], insert: [id], update: [id], delete: true, key: [id] }, responses: { select: [id], insert: [id] }, customers: { select: [id] } } }
+  ${alias}: { postgres: "postgres://sallyport@127.0.0.1/desk", tables: { ${tables.join(', ')} } }
 agents:
   desk-worker: { may: [${entries(options.worker ?? everything)}] }
   reader: { may: [${entries(options.reader ?? ['"%.tickets:select"'])}] }
@@ -140,9 +149,17 @@ rules: [${entries(options.rules ?? [])}]
       client.clear()
       return Object.assign(client, { session: id })
     },
+    /** Lets all clients go, and waits until their connections are over. */
+    async letGo() {
+      for (const socket of sockets.splice(0)) socket.destroy()
+      await Promise.all(clients.splice(0).map((client) => client.end().catch(() => {})))
+      const { audit } = world
+      for (const end = performance.now() + 10_000; performance.now() < end; await pause(10))
+        if (audit.of('sql.open').length === audit.of('sql.close').length) return
+      throw new Error('connections of agents stay open')
+    },
     async close() {
-      for (const socket of sockets) socket.destroy()
-      await Promise.all(clients.map((client) => client.end().catch(() => {})))
+      await wire.letGo()
       await listener.close()
       await gateway.close()
       await desk.close()

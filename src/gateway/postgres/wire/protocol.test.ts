@@ -32,7 +32,8 @@ describe.skipIf(await noPostgres(18))('the protocol, byte by byte', () => {
       change: (database) => ({ ...database, most: { ...database.most, time: 2_000 } }),
     })
   }, 120_000)
-  afterEach(() => {
+  afterEach(async () => {
+    await wire.letGo()
     expect(wire.reported.splice(0)).toEqual([])
   })
   afterAll(async () => {
@@ -264,7 +265,9 @@ describe.skipIf(await noPostgres(18))('the protocol, byte by byte', () => {
       expect(made).toBe(2_000)
       expect(new Set(client.errors().map(({ code }) => code))).toEqual(new Set(['53400']))
       client.clear()
-      client.send(closeOf('S', 's1'), sync, parse('again', 'select 1'), sync)
+      client.send(closeOf('S', 's1'), sync)
+      await client.until('Z')
+      client.send(parse('again', 'select 1'), sync)
       await client.until('Z', 2)
       expect(client.types).toBe('3Z1Z')
     })

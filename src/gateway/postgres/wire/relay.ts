@@ -289,7 +289,7 @@ class Connection implements Relay {
       this.incoming.push(chunk)
       this.ahead += chunk.length
       this.guarded(() => this.pump())
-      if (this.ahead > mostAhead) client.pause()
+      this.boundAhead()
     })
     const left = (): void => this.end(undefined, 'the client left')
     client.on('end', left)
@@ -418,6 +418,17 @@ class Connection implements Relay {
     }
     this.send()
     if (this.ahead <= mostAhead / 2 && !this.isPaused && !this.isEnded) this.ports.client.resume()
+  }
+
+  /**
+   * Who sends too much ahead is not read on. While people are waited for, that would hide that the client has left, so
+   * there it is the end.
+   */
+  private boundAhead(): void {
+    if (this.ahead <= mostAhead || this.isEnded) return
+    if (!this.isHolding) return void this.ports.client.pause()
+    const text = 'too much was sent behind a statement that waits for approval'
+    this.end({ sqlstate: '54000', message: text }, text)
   }
 
   private later(work: Promise<void>): void {
@@ -1080,7 +1091,7 @@ class Connection implements Relay {
   private async permit(step: Act, isAlone: boolean): Promise<Running | Complaint> {
     const { guard, hold, session, live } = this.ports
     let most = isAlone ? hold : 0
-    if (!isAlone || this.expected() > 0 || this.status !== status.idle || this.executed > 0) {
+    if (!isAlone || this.isOpen() || this.status !== status.idle || this.executed > 0) {
       most = 0
       if (guard.explain(step.action).kind === 'ask') {
         await this.drain()
@@ -1099,6 +1110,7 @@ class Connection implements Relay {
       waiting: (approval) => {
         this.isHolding = true
         this.send()
+        this.boundAhead()
         this.tell([
           noticeMessage(
             `waiting for approval ${approval.id}: ${this.ports.mask.text(approval.because)}`,
@@ -1286,6 +1298,15 @@ class Connection implements Relay {
 
   private isSettled(): boolean {
     return this.queue.length === this.first
+  }
+
+  /** Whether an answer is to come that may tell of a transaction. */
+  private isOpen(): boolean {
+    for (let at = this.first; at < this.queue.length; at++) {
+      const kind = this.queue[at]?.kind
+      if (kind === 'query' || kind === 'execute' || kind === 'sync') return true
+    }
+    return false
   }
 
   private expected(): number {

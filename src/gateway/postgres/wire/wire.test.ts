@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type pg from 'pg'
 import postgres from 'postgres'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { noPostgres, startPostgres, versions } from '../../../../test/support/postgres.ts'
 import type { PostgresServer } from '../../../../test/support/postgres.ts'
 import { startWire } from '../../../../test/support/postgres-wire.ts'
@@ -22,6 +22,7 @@ for (const version of versions)
       server = await startPostgres({ version })
       wire = await startWire(server, { secrets: [{ name: 'KEY', value: 'body of ada two' }] })
     }, 120_000)
+    afterEach(() => wire.letGo())
     afterAll(async () => {
       expect(wire?.reported ?? []).toEqual([])
       await wire?.close()
