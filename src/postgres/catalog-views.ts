@@ -173,7 +173,9 @@ function catalogViews(names: Names): Readonly<Record<string, CatalogView>> {
         typowner: '10',
         ...each('typinput typoutput typreceive typsend typmodin typmodout typanalyze typsubscript', builtIn),
       },
-      rows: `pg_catalog.pg_type c where c.oid < ${firstOwn} or c.oid in ${shown}`,
+      rows: `pg_catalog.pg_type c where case when c.oid < ${firstOwn}
+        then c.typrelid = 0 and not exists (select from pg_type e where e.oid = c.typelem and e.typrelid <> 0)
+        else c.oid in ${shown} end`,
     },
     pg_enum: {
       kept: 'oid enumtypid enumsortorder enumlabel',
@@ -188,7 +190,8 @@ function catalogViews(names: Names): Readonly<Record<string, CatalogView>> {
       kept: `oid proname pronamespace proowner prolang procost prorows provariadic prokind prosecdef proleakproof
         proisstrict proretset provolatile proparallel pronargs pronargdefaults prorettype proargtypes proallargtypes
         proargmodes proargnames`,
-      rows: `pg_catalog.pg_proc c where c.oid < ${firstOwn}`,
+      rows: `pg_catalog.pg_proc c where c.oid < ${firstOwn} and c.oid in (
+        select unnest(array[typinput, typoutput, typreceive, typsend]) from pg_type where typrelid = 0)`,
     },
     pg_am: { kept: 'oid amname amhandler amtype', rows: `pg_catalog.pg_am c where c.oid < ${firstOwn}` },
     pg_collation: {
@@ -441,6 +444,14 @@ begin
 end
 `,
     },
+    // Tools expect a text.
+    ...[...one, 'text', 'text, boolean'].map((list) => ({
+      name: 'pg_get_viewdef',
+      arguments: list,
+      returns: 'text',
+      body: `select ''::pg_catalog.text`,
+      kind: 'inline' as const,
+    })),
     visible('pg_function_is_visible', builtIn),
     visible('pg_collation_is_visible', builtIn),
     visible('pg_operator_is_visible', builtIn),
@@ -451,7 +462,6 @@ end
       ['pg_get_expr', 'pg_node_tree, oid', 'pg_node_tree, oid, boolean'],
       ['pg_get_indexdef', 'oid', 'oid, integer, boolean'],
       ['pg_get_constraintdef', ...one],
-      ['pg_get_viewdef', ...one, 'text', 'text, boolean'],
       ['pg_get_ruledef', ...one],
       ['pg_get_triggerdef', ...one],
       ['pg_get_partkeydef', 'oid'],
