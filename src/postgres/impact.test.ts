@@ -97,6 +97,24 @@ describe('what a change reaches', () => {
     else expect(found.kind).toBe('unknown')
   })
 
+  test.each([
+    ["delete from tickets where id = 1 and body = 'x'", 4],
+    ["delete from tickets where id = 1 and body = 'x'", 8],
+    ['update tickets set body = 1 from a where a.x = 2 and a.y = 3', 6],
+    ['update tickets set body = 1 from a, b', 2],
+    ['insert into r (a) select x from t limit 3', 2],
+  ])('promise 3: a SELECT that means other rows is not used, whatever the tokens say: %s', (text, lost) => {
+    const blind = {
+      parseSync,
+      scanSync: (given: string) => {
+        const { tokens } = scanSync(given)
+        return { tokens: given === text ? tokens.slice(0, -lost) : tokens }
+      },
+    }
+    expect(reach(text).kind).toBe('query')
+    expect(reachOf(text, blind)).toEqual({ kind: 'unknown', because: expect.stringMatching(/no SELECT/) })
+  })
+
   test('in a thread, of several texts at once, and of what breaks the parser', async () => {
     const finder = createReachFinder()
     const found = await Promise.all(

@@ -330,6 +330,16 @@ describe.skipIf(await noPostgres(18))('one statement', () => {
     })
     await until('nothing runs', async () => (await active('pg_sleep(60) is not null')) === 0)
 
+    // The server never hears of it, and is done.
+    const deaf: Backend = { ...(await open()), cancel: async () => {} }
+    const cut = new AbortController()
+    setTimeout(() => cut.abort(new Failure('cancelled', 'too late')), 50)
+    const unheard = "update tickets set status = 'unheard' where id = 1 and pg_sleep(0.5) is not null"
+    await expect(
+      execute(deaf, { text: unheard, parameters: [], isWrite: true, most }, cut.signal),
+    ).rejects.toMatchObject({ message: 'too late: nothing was changed' })
+    expect((await desk.admin.query("select 1 from tickets where status = 'unheard'")).rowCount).toBe(0)
+
     for (const wait of [0, 1, 2, 4, 8]) {
       const late = new AbortController()
       const each = await open()
