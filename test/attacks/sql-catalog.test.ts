@@ -8,6 +8,8 @@ import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { applySetup } from '../../src/postgres/apply.ts'
 import { noTable } from '../../src/postgres/check.ts'
+import { types } from '../../src/postgres/lists.ts'
+import { plainTypes } from '../../src/postgres/parameter-types.ts'
 import { openChecker } from '../../src/postgres/parse.ts'
 import type { Checker } from '../../src/postgres/parse.ts'
 import { verify } from '../../src/postgres/verify.ts'
@@ -537,6 +539,17 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
     afterAll(async () => {
       await wire.close()
       await server.close()
+    })
+
+    test('types that are passed on are those that statements may name, and lists of them', async () => {
+      const { rows } = await wire.desk.admin.query<{ number: number; name: string }>(
+        `select t.oid::int as number, coalesce(e.typname, t.typname)::text as name from pg_type t
+          left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' where t.oid::int = any ($1::int[])`,
+        [[...plainTypes]],
+      )
+      expect(rows.map(({ number }) => number).toSorted()).toEqual([...plainTypes].toSorted())
+      const others = rows.map(({ name }) => name).filter((name) => !types.has(name) && name !== 'oid')
+      expect(others).toEqual([])
     })
 
     test.skipIf(psql === undefined)('psql shows tables and their columns', async () => {
