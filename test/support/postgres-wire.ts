@@ -1,9 +1,13 @@
 // The wire protocol over the help desk of postgres-desk.ts, with the real guard: what tests of clients and of attacks share.
 import { once } from 'node:events'
+import fs from 'node:fs'
 import net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
 import { Failure } from '../../src/core/failure.ts'
+import { openAuthority } from '../../src/gateway/http/certificates.ts'
 import { createPostgresGateway } from '../../src/gateway/postgres/server.ts'
 import { startSqlListener } from '../../src/gateway/postgres/wire/server.ts'
 import type { SqlListenerOptions } from '../../src/gateway/postgres/wire/server.ts'
@@ -19,6 +23,8 @@ export interface WireOptions {
   readonly worker?: readonly string[]
   readonly reader?: readonly string[]
   readonly rules?: readonly string[]
+  /** How often an agent may repeat one statement in a minute. */
+  readonly repeats?: number
   readonly change?: (database: Database) => Database
   /** Statements that make the tables, and what agents' roles hold of them. */
   readonly desk?: Omit<NonNullable<Parameters<typeof startDesk>[1]>, 'change'>
@@ -44,7 +50,7 @@ facts: { customer_id: int }
 resources:
   ${alias}: { postgres: "postgres://sallyport@127.0.0.1/desk", tables: { ${tables.join(', ')} } }
 agents:
-  desk-worker: { may: [${entries(options.worker ?? everything)}] }
+  desk-worker: { limits: { repeats: ${options.repeats ?? 1_000}/min }, may: [${entries(options.worker ?? everything)}] }
   reader: { may: [${entries(options.reader ?? ['"%.tickets:select"'])}] }
   stranger: { may: [] }
 rules: [${entries(options.rules ?? [])}]
@@ -192,10 +198,7 @@ export const int32 = (value: number): Buffer => {
 }
 
 export function startup(parameters: Record<string, string>, version = 196_608): Buffer {
-  const body = Buffer.concat([
-    int32(version),
-    Buffer.from(`${Object.entries(parameters).flat().join('\0')}\0\0`),
-  ])
+  const body = Buffer.concat([int32(version), Buffer.from(`${Object.entries(parameters).flat().join('\0')}\0\0`)])
   return Buffer.concat([int32(body.length + 4), body])
 }
 
@@ -215,6 +218,16 @@ export const describeOf = (kind: 'S' | 'P', name = ''): Buffer => frame('D', `${
 export const closeOf = (kind: 'S' | 'P', name = ''): Buffer => frame('C', `${kind}${name}\0`)
 export const flush = frame('H')
 export const sync = frame('S')
+
+/** A certificate for `localhost`, and the one that signs it (PEM). */
+export function testCertificate() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-tls-'))
+  const files = { keyFile: path.join(folder, 'ca.key'), certificateFile: path.join(folder, 'ca.pem') }
+  const authority = openAuthority({ ...files, clock: () => Date.now() })
+  fs.rmSync(folder, { recursive: true })
+  const { key, cert } = authority.credentialFor('localhost')
+  return { ca: authority.pem, key, certificate: cert }
+}
 
 export interface Received {
   readonly type: string
@@ -237,7 +250,10 @@ export class RawClient {
         if (this.bytes.length < 5) break
         const length = this.bytes.readUInt32BE(1)
         if (this.bytes.length < length + 1) break
-        this.frames.push({ type: String.fromCharCode(this.bytes[0] as number), body: this.bytes.subarray(5, length + 1) })
+        this.frames.push({
+          type: String.fromCharCode(this.bytes[0] as number),
+          body: this.bytes.subarray(5, length + 1),
+        })
         this.bytes = this.bytes.subarray(length + 1)
       }
       this.wake()
@@ -248,8 +264,8 @@ export class RawClient {
     })
   }
 
-  send(...bytes: readonly Buffer[]): void {
-    this.socket.write(Buffer.concat(bytes))
+  send(...bytes: readonly (Buffer | readonly Buffer[])[]): void {
+    this.socket.write(Buffer.concat(bytes.flat()))
   }
 
   clear(): void {

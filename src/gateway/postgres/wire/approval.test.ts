@@ -24,7 +24,7 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
   }, 120_000)
   afterEach(async () => {
     await wire.letGo()
-    expect(wire.reported.splice(0)).toEqual([])
+    if (wire.reported.length > 0) throw new Error('something went wrong inside', { cause: wire.reported.splice(0) })
     await wire.desk.admin.query("delete from tickets where id > 4; update tickets set status = 'open'")
   })
   afterAll(async () => {
@@ -34,19 +34,20 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
 
   const pending = async (count = 1) => {
     let found: readonly { readonly id: string; readonly evidence?: unknown; readonly because: string }[] = []
-    await expect
-      .poll(async () => (found = await wire.world.approvals.list({ states: ['pending'] })).length)
-      .toBe(count)
+    await expect.poll(async () => (found = await wire.world.approvals.list({ states: ['pending'] })).length).toBe(count)
     return found.at(-1) as (typeof found)[number]
   }
   const statuses = async () =>
-    (await wire.desk.admin.query('select id, status from tickets order by id')).rows.map(({ id, status }) => `${id} ${status}`)
-  const count = async (): Promise<number> => (await wire.desk.admin.query('select count(*)::int as n from tickets')).rows[0].n
+    (await wire.desk.admin.query('select id, status from tickets order by id')).rows.map(
+      ({ id, status }) => `${id} ${status}`,
+    )
+  const count = async (): Promise<number> =>
+    (await wire.desk.admin.query('select count(*)::int as n from tickets')).rows[0].n
   const update = "update tickets set status = 'closed' where customer_id = 7"
 
   test('a statement waits, and is run once it is approved; what is sent meanwhile stays in order', async () => {
     const client = await wire.rawLoggedIn()
-    client.send(query(update), query("select status from tickets where id = 1"))
+    client.send(query(update), query('select status from tickets where id = 1'))
     await client.until('N')
     const { id, evidence } = await pending()
     expect(evidence).toMatchObject({ rows: 2 })
@@ -61,7 +62,12 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
 
   test('a statement of the extended protocol, with what it was bound to', async () => {
     const client = await wire.rawLoggedIn()
-    client.send(parse('', 'update tickets set status = $1 where customer_id = 7 returning id'), bind('', '', 'held'), execute(), sync)
+    client.send(
+      parse('', 'update tickets set status = $1 where customer_id = 7 returning id'),
+      bind('', '', 'held'),
+      execute(),
+      sync,
+    )
     await client.until('N')
     const { id } = await pending()
     await wire.world.approvals.answer(id, anna, 'approve')
@@ -101,10 +107,7 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
   })
 
   test('more rows than were approved: nothing is changed, and people are asked anew', async () => {
-    for (const ask of [
-      [query(update)],
-      [parse('', update), bind('', ''), execute(), sync],
-    ]) {
+    for (const ask of [[query(update)], [parse('', update), bind('', ''), execute(), sync]]) {
       const client = await wire.rawLoggedIn()
       client.send(...ask)
       await client.until('N')

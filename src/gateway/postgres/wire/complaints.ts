@@ -10,7 +10,10 @@ export const skippedOver: Complaint = {
   message: 'it was not run, because of an error before it',
 }
 
-export const notRun: Complaint = { sqlstate: '25P02', message: 'it was not run: another statement of its text was refused' }
+export const notRun: Complaint = {
+  sqlstate: '25P02',
+  message: 'it was not run: another statement of its text was refused',
+}
 
 export const inParts: Complaint = {
   sqlstate: '0A000',
@@ -24,7 +27,10 @@ export const tooMany = (touched: number, most: number): Complaint => ({
   hint: 'Narrow its condition, or run it alone, outside of a transaction: then people are asked.',
 })
 
-export const tooLarge = ({ rows, bytes }: Most, came: { readonly rows: number; readonly isWrite: boolean }): Complaint => ({
+export const tooLarge = (
+  { rows, bytes }: Most,
+  came: { readonly rows: number; readonly isWrite: boolean },
+): Complaint => ({
   sqlstate: '54000',
   message:
     came.rows > rows
@@ -58,7 +64,6 @@ export function complaintOfRefusal({ code, because, approval, retryAt }: Refusal
 }
 
 export const complaintOfFailure = ({ code, message }: Failure): Complaint => ({
-  sqlstate:
-    code === 'cancelled' ? '57014' : code === 'unavailable' ? '57P03' : code === 'limited' ? '53400' : 'XX000',
+  sqlstate: code === 'cancelled' ? '57014' : code === 'unavailable' ? '57P03' : code === 'limited' ? '53400' : 'XX000',
   message,
 })

@@ -93,7 +93,8 @@ export class Frames {
     const type = buffer[at] as number
     const length = buffer.readUInt32BE(at + 1)
     if (length < 4) throw new ProtocolViolation('invalid message length')
-    if (length - 4 > this.mostOf(type)) throw new ProtocolViolation(`a message of ${length} bytes is too large`, '54000')
+    if (length - 4 > this.mostOf(type))
+      throw new ProtocolViolation(`a message of ${length} bytes is too large`, '54000')
     if (left < length + 1) return this.keep(left, length + 1)
     this.type = type
     this.start = at

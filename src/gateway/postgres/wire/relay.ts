@@ -389,7 +389,10 @@ class Connection implements Relay {
 
   private failed(thrown: unknown): void {
     if (thrown instanceof ProtocolViolation)
-      return this.end({ sqlstate: thrown.sqlstate, message: thrown.message }, `it broke the protocol: ${thrown.message}`)
+      return this.end(
+        { sqlstate: thrown.sqlstate, message: thrown.message },
+        `it broke the protocol: ${thrown.message}`,
+      )
     const failure = Failure.from(thrown)
     if (failure.code === 'internal') this.ports.report(thrown)
     this.end(
@@ -533,7 +536,11 @@ class Connection implements Relay {
       const [statement, ...more] = verdict.statements
       if (more.length === 0 && (statement === undefined || this.isFree(statement))) {
         const runs = statement === undefined ? [] : [this.free(statement)]
-        this.pushQuery(verdict.text === undefined ? frame : queryMessage(verdict.text), runs, verdict.text !== undefined)
+        this.pushQuery(
+          verdict.text === undefined ? frame : queryMessage(verdict.text),
+          runs,
+          verdict.text !== undefined,
+        )
         return undefined
       }
     }
@@ -569,7 +576,8 @@ class Connection implements Relay {
       this.named(step.statement, step.text, running)
       const touched = this.mostTouchedBy(act, running)
       if (touched === undefined) {
-        if (naming.has(step.statement.command)) await this.answered((over) => this.pushQuery(frame, [running], isTurned, { over }))
+        if (naming.has(step.statement.command))
+          await this.answered((over) => this.pushQuery(frame, [running], isTurned, { over }))
         else this.pushQuery(frame, [running], isTurned)
         return
       }
@@ -663,7 +671,11 @@ class Connection implements Relay {
     return this.refuse(true, this.refusedOf('', { kind: 'refused', sqlstate, because }))
   }
 
-  private refusedOf(text: string, refused: Refused, parameters: readonly Json[] = []): Extract<Step, { kind: 'refused' }> {
+  private refusedOf(
+    text: string,
+    refused: Refused,
+    parameters: readonly Json[] = [],
+  ): Extract<Step, { kind: 'refused' }> {
     const { session, live } = this.ports
     const more = { seen: this.seen(), ...(parameters.length === 0 ? {} : { parameters }) }
     return refusedStep(session, live.resource, text, refused, more)
@@ -706,7 +718,7 @@ class Connection implements Relay {
     if (verdict.kind === 'refused') return this.refuse(false, this.refusedOf(text, verdict))
     const [statement, ...more] = verdict.statements
     if (more.length > 0)
-      return void this.poison(false, {
+      return this.refuseHere(false, {
         sqlstate: '42601',
         message: 'cannot insert multiple commands into a prepared statement',
       })
@@ -717,7 +729,7 @@ class Connection implements Relay {
     }
     const size = text.length + 200
     if (name !== '' && (this.statements.size >= mostKept.statements || this.kept + size > mostKept.bytes))
-      return void this.poison(false, {
+      return this.refuseHere(false, {
         sqlstate: '53400',
         message: `a connection keeps ${mostKept.statements} prepared statements at most: close some first`,
       })
@@ -824,14 +836,14 @@ class Connection implements Relay {
     const frame = buffer.subarray(start, end)
     const portal = this.portals.get(name)
     if (portal !== undefined && (!this.isSure(portal) || portal.inFlight > 0))
-      return this.drain().then(() => this.execute(this.portals.get(name), most, frame))
-    return this.execute(portal, most, frame)
+      return this.drain().then(() => this.execute(this.portals.get(name), frame))
+    return this.execute(portal, frame)
   }
 
-  private execute(portal: Portal | undefined, most: number, frame: Buffer): Promise<void> | undefined {
+  private execute(portal: Portal | undefined, frame: Buffer): Promise<void> | undefined {
     const prepared = portal?.prepared
     if (portal === undefined || prepared === undefined)
-      return void this.poison(false, { sqlstate: '34000', message: 'a portal of this name does not exist' })
+      return this.refuseHere(false, { sqlstate: '34000', message: 'a portal of this name does not exist' })
     const { statement } = prepared
     const isTurned = prepared.isTurned
     // It is read on, or there is nothing more to be read: what was allowed once is not run a second time.
@@ -846,14 +858,13 @@ class Connection implements Relay {
       this.pushExecute(frame, portal, running, isTurned)
       return undefined
     }
-    return this.executeOne(portal, prepared, statement, most, frame)
+    return this.executeOne(portal, prepared, statement, frame)
   }
 
   private async executeOne(
     portal: Portal,
     prepared: Prepared,
     statement: Statement,
-    most: number,
     frame: Buffer,
   ): Promise<void> {
     const isNaming = naming.has(statement.command)
@@ -889,7 +900,7 @@ class Connection implements Relay {
       const isFirst = this.executed === 0
       await this.drain()
       const isAlone = this.status === status.idle && isFirst
-      const count = await this.boundedExecute(frame, portal, isTurned, act, running, { touched, most, isAlone })
+      const count = await this.boundedExecute(frame, portal, isTurned, act, running, { touched, isAlone })
       if (count === undefined) return
       const again = this.askedAnew(step, count)
       if (again === undefined || asked >= mostAsked) return this.poison(false, tooMany(count, touched))
@@ -905,15 +916,10 @@ class Connection implements Relay {
     isTurned: boolean,
     act: Act,
     running: Running,
-    { touched: most, most: rows, isAlone }: { readonly touched: number; readonly most: number; readonly isAlone: boolean },
+    { touched: most, isAlone }: { readonly touched: number; readonly isAlone: boolean },
   ): Promise<number | undefined> {
-    if (rows > 0) {
-      running.end({ error: inParts })
-      this.poison(false, inParts)
-      return undefined
-    }
     running.isKept = true
-    const { count, error, isSkipped, held } = await this.answered(
+    const { count, error, isSkipped, isSuspended, held } = await this.answered(
       (over) => this.pushExecute(frame, portal, running, isTurned, { held: [], over }),
       true,
     )
@@ -921,6 +927,12 @@ class Connection implements Relay {
     if (error !== undefined) {
       running.end({ error })
       this.tell(held)
+      return undefined
+    }
+    // How much it touched is told at the end of its result alone.
+    if (isSuspended) {
+      running.end({ error: inParts })
+      this.poison(false, inParts)
       return undefined
     }
     if (count <= most) {
@@ -951,7 +963,8 @@ class Connection implements Relay {
       const step = this.stepFor(statement, own, parameters, made)
       steps.push(step)
       if (step.kind === 'refused') break
-      if (statement.name !== undefined && statement.command === 'prepare') made.set(statement.name, { statement: { ...statement, command: innerCommand(own) }, text: own })
+      if (statement.name !== undefined && statement.command === 'prepare')
+        made.set(statement.name, { statement: { ...statement, command: innerCommand(own) }, text: own })
       if (statement.command === 'deallocate' && statement.name !== undefined) made.set(statement.name, undefined)
     }
     return steps
@@ -981,7 +994,8 @@ class Connection implements Relay {
     if (command === 'execute') {
       const found = made.has(name) ? made.get(name) : this.statements.get(name)
       const inner = found?.statement
-      if (found === undefined || inner === undefined) return refuse('26000', 'a prepared statement of this name does not exist')
+      if (found === undefined || inner === undefined)
+        return refuse('26000', 'a prepared statement of this name does not exist')
       const run = { ...inner, uses: [...inner.uses, ...statement.uses] }
       if (!['select', 'insert', 'update', 'delete'].includes(inner.command))
         return refuse('0A000', 'EXECUTE runs SELECT, INSERT, UPDATE and DELETE here')
@@ -989,7 +1003,8 @@ class Connection implements Relay {
     }
     if (command === 'fetch' && this.portals.get(name)?.prepared !== undefined)
       return refuse('34000', 'a cursor of this name does not exist')
-    if (command === 'declare' && this.portals.has(name)) return refuse('42P03', 'a cursor of this name is there already')
+    if (command === 'declare' && this.portals.has(name))
+      return refuse('42P03', 'a cursor of this name is there already')
     return stepOf(session, resource, this.may, statement, text, parameters)
   }
 
@@ -1029,7 +1044,7 @@ class Connection implements Relay {
     } else if (command === 'close')
       running.effect = () => {
         if (name !== undefined) return this.forgetPortal(this.portals.get(name), { tag: 'closed' })
-        for (const portal of [...this.portals.values()])
+        for (const portal of this.portals.values())
           if (portal.prepared === undefined) this.forgetPortal(portal, { tag: 'closed' })
       }
   }
@@ -1074,7 +1089,7 @@ class Connection implements Relay {
   }
 
   private forgetStatements(): void {
-    for (const prepared of [...this.statements.values()]) if (prepared.name !== '') this.forgetStatement(prepared)
+    for (const prepared of this.statements.values()) if (prepared.name !== '') this.forgetStatement(prepared)
   }
 
   private forgetPortal(portal: Portal | undefined, end: End): void {
@@ -1204,6 +1219,11 @@ class Connection implements Relay {
     else this.push('parse', parseMessage(text, text), { complaint })
   }
 
+  private refuseHere(isQuery: boolean, complaint: Complaint): undefined {
+    this.poison(isQuery, complaint)
+    return undefined
+  }
+
   private pushQuery(frame: Buffer, runs: readonly Running[], isTurned: boolean, more: NewEntry = {}): void {
     this.forgetStatement(this.statements.get(''))
     this.push('query', frame, { runs, isTurned, ...more })
@@ -1252,7 +1272,9 @@ class Connection implements Relay {
 
   /** Runs a statement of the gateway's own, of which the client learns nothing. */
   private own(text: string): Promise<Answer> {
-    return this.answered((over) => this.push('query', queryMessage(text), { isOwn: true, over, runs: [new Running(unbounded, false)] }))
+    return this.answered((over) =>
+      this.push('query', queryMessage(text), { isOwn: true, over, runs: [new Running(unbounded, false)] }),
+    )
   }
 
   /** Sends something and waits until the server has answered all of it. */
@@ -1332,7 +1354,10 @@ class Connection implements Relay {
     this.stopServer()
     setTimeout(() => {
       if (this.current === running && !running.isOver)
-        this.end({ sqlstate: '57P01', message: 'a statement did not stop when it was told to' }, 'a statement did not stop')
+        this.end(
+          { sqlstate: '57P01', message: 'a statement did not stop when it was told to' },
+          'a statement did not stop',
+        )
     }, grace).unref()
   }
 
@@ -1573,7 +1598,7 @@ class Connection implements Relay {
     // Statements of a text that was not run to its end.
     for (const running of entry.runs.slice(entry.at)) running.end({ error: skippedOver })
     if (now === status.idle)
-      for (const portal of [...this.portals.values()])
+      for (const portal of this.portals.values())
         if (portal.number < entry.number) this.forgetPortal(portal, { tag: 'ended with its transaction' })
     this.next = true
     if (entry.isFaked && now === status.inTransaction && this.expected() === 1 && !entry.isOwn) {

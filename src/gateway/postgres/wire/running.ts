@@ -40,7 +40,11 @@ export class Running {
   constructor(
     most: Most,
     isWrite: boolean,
-    run?: { readonly permit: Permit; readonly passed: CountPassed; readonly tell: (end: End, running: Running) => void },
+    run?: {
+      readonly permit: Permit
+      readonly passed: CountPassed
+      readonly tell: (end: End, running: Running) => void
+    },
   ) {
     this.most = most
     this.isWrite = isWrite

@@ -137,7 +137,13 @@ function parametersIn(stream: Duplex, body: Buffer): Map<string, string> {
   let text: string[]
   try {
     const inner = body.subarray(4, body.length - 2)
-    text = inner.length === 0 ? [] : inner.toString('latin1').split('\0').map((each) => textOf(Buffer.from(each, 'latin1')))
+    text =
+      inner.length === 0
+        ? []
+        : inner
+            .toString('latin1')
+            .split('\0')
+            .map((each) => textOf(Buffer.from(each, 'latin1')))
   } catch (thrown) {
     if (thrown instanceof ProtocolViolation) throw wrong
     throw thrown
@@ -154,8 +160,7 @@ function parametersIn(stream: Duplex, body: Buffer): Map<string, string> {
 async function passwordOn(incoming: Incoming): Promise<string> {
   const head = await incoming.take(5)
   const length = head.readUInt32BE(1)
-  if (head[0] !== from.password || length < 5 || length > longestPassword)
-    throw new TurnedAway(incoming.stream)
+  if (head[0] !== from.password || length < 5 || length > longestPassword) throw new TurnedAway(incoming.stream)
   const body = await incoming.take(length - 4)
   // Programs may send ahead what they will ask.
   incoming.putBack()
@@ -230,5 +235,4 @@ export function turnAway(stream: Duplex, complaint: Complaint | undefined): void
   stream.end(errorMessage(complaint, 'FATAL'), () => stream.destroy())
 }
 
-const isLoopback = (address = ''): boolean =>
-  /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/i.test(address) || address === '::1'
+const isLoopback = (address = ''): boolean => /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/i.test(address) || address === '::1'

@@ -1,14 +1,18 @@
-import fs from 'node:fs'
 import net from 'node:net'
-import os from 'node:os'
-import path from 'node:path'
 import tls from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { noPostgres, startPostgres } from '../../../../test/support/postgres.ts'
 import type { PostgresServer } from '../../../../test/support/postgres.ts'
-import { frame, int32, query, RawClient, startup, startWire } from '../../../../test/support/postgres-wire.ts'
+import {
+  frame,
+  int32,
+  query,
+  RawClient,
+  startup,
+  startWire,
+  testCertificate,
+} from '../../../../test/support/postgres-wire.ts'
 import type { Wire } from '../../../../test/support/postgres-wire.ts'
-import { openAuthority } from '../../http/certificates.ts'
 import { startSqlListener } from './server.ts'
 
 describe.skipIf(await noPostgres(18))('encrypted', () => {
@@ -17,19 +21,12 @@ describe.skipIf(await noPostgres(18))('encrypted', () => {
   let ca: string
   beforeAll(async () => {
     server = await startPostgres({ version: 18 })
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-tls-'))
-    const authority = openAuthority({
-      keyFile: path.join(folder, 'ca.key'),
-      certificateFile: path.join(folder, 'ca.pem'),
-      clock: () => Date.now(),
-    })
-    fs.rmSync(folder, { recursive: true })
-    ca = authority.pem
-    const { key, cert } = authority.credentialFor('localhost')
-    wire = await startWire(server, { listener: { tls: { certificate: cert, key } } })
+    const made = testCertificate()
+    ca = made.ca
+    wire = await startWire(server, { listener: { tls: made } })
   }, 120_000)
   afterAll(async () => {
-    expect(wire?.reported).toEqual([])
+    if (wire?.reported.length > 0) throw new Error('something went wrong inside', { cause: wire.reported })
     await wire?.close()
     await server?.close()
   })
@@ -92,8 +89,11 @@ describe.skipIf(await noPostgres(18))('encrypted', () => {
   test('a certificate that is none is said to be', async () => {
     const { gateway, world } = wire
     const starting = startSqlListener({
-      ...{ host: '127.0.0.1', port: 0, gateway, hold: 0, clock: world.clock },
-      ...{ guard: world.guard, sessions: world.sessions, audit: world.audit },
+      ...world,
+      host: '127.0.0.1',
+      port: 0,
+      gateway,
+      hold: 0,
       tls: { certificate: 'x', key: 'y' },
       authenticate: async () => '',
       mask: { text: (text) => text, bytes: (bytes) => bytes },

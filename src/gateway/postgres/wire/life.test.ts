@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { noPostgres, startPostgres } from '../../../../test/support/postgres.ts'
+import type { PostgresServer } from '../../../../test/support/postgres.ts'
+import { query, startWire } from '../../../../test/support/postgres-wire.ts'
+import type { Wire } from '../../../../test/support/postgres-wire.ts'
+
+describe.skipIf(await noPostgres(18))('how connections end', () => {
+  let server: PostgresServer
+  const wires: Wire[] = []
+  const start = async (...given: Parameters<typeof startWire> extends [unknown, ...infer Rest] ? Rest : never) => {
+    const wire = await startWire(server, ...given)
+    wires.push(wire)
+    return wire
+  }
+  beforeAll(async () => {
+    server = await startPostgres({ version: 18 })
+  }, 120_000)
+  afterAll(async () => {
+    await Promise.all(wires.map((wire) => wire.close()))
+    await server?.close()
+  })
+
+  test('what does nothing is ended, sooner within a transaction', async () => {
+    const wire = await start({ listener: { limits: { idle: 1_000, idleInTransaction: 200 } } })
+    const idle = await wire.rawLoggedIn()
+    const within = await wire.rawLoggedIn()
+    within.send(query('begin'))
+    await within.closed()
+    expect(within.errors()).toMatchObject([{ code: '25P03' }])
+    expect(idle.isClosed).toBe(false)
+    await idle.closed()
+    expect(idle.errors()).toMatchObject([{ code: '57P05' }])
+  })
+
+  test('when the gateway is closed, idle ones end, and what runs comes to its end', async () => {
+    const wire = await start()
+    const idle = await wire.rawLoggedIn()
+    const busy = await wire.rawLoggedIn()
+    busy.send(query('select count(*) from generate_series(1, 10000) a, generate_series(1, 500) b'))
+    await expect
+      .poll(async () => {
+        const { rows } = await wire.desk.admin.query(
+          "select 1 from pg_stat_activity where state = 'active' and query like 'select count(*) from generate%'",
+        )
+        return rows.length
+      })
+      .toBe(1)
+    const closed = wire.listener.close()
+    await idle.closed()
+    expect(idle.errors()).toMatchObject([{ code: '57P01' }])
+    await busy.closed()
+    expect(busy.rows()).toEqual([['5000000']])
+    expect(busy.errors()).toMatchObject([{ code: '57P01' }])
+    await closed
+  })
+
+  test('a database that goes away ends what leads to it, and says so', async () => {
+    const wire = await start()
+    const client = await wire.rawLoggedIn()
+    await wire.desk.admin.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1 and state = 'idle'",
+      [wire.desk.plan.names.agent('desk-worker')],
+    )
+    await client.closed()
+    expect(client.errors()).toMatchObject([{ code: '57P01' }])
+  })
+
+  test('without a record nothing is passed on', async () => {
+    const wire = await start()
+    const client = await wire.rawLoggedIn()
+    wire.world.audit.full = true
+    client.send(
+      query("insert into tickets (customer_id, subject, body) values (7, 'unrecorded', 'b')"),
+      query('select 1'),
+    )
+    await client.until('Z', 2)
+    wire.world.audit.full = false
+    expect(client.errors()).toMatchObject([{ code: '57P03' }])
+    const { rowCount } = await wire.desk.admin.query("select 1 from tickets where subject = 'unrecorded'")
+    expect(rowCount).toBe(0)
+  })
+})
