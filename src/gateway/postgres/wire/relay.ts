@@ -832,7 +832,7 @@ class Connection implements Relay {
   }
 
   private onExecute(buffer: Buffer, start: number, end: number): Promise<void> | undefined {
-    const { portal: name, most } = readExecute(buffer, start, end)
+    const { portal: name } = readExecute(buffer, start, end)
     const frame = buffer.subarray(start, end)
     const portal = this.portals.get(name)
     if (portal !== undefined && (!this.isSure(portal) || portal.inFlight > 0))
@@ -1155,10 +1155,8 @@ class Connection implements Relay {
     const begun = await begin(guard, step.action, given, wait, caller.signal, (running, because) =>
       this.mustStop(running, because),
     )
-    if (begun instanceof Running) {
-      this.sums.statements += 1
-      return begun
-    }
+    this.sums.statements += 1
+    if (begun instanceof Running) return begun
     this.sums.refused += 1
     return 'refusal' in begun ? complaintOfRefusal(begun.refusal) : complaintOfFailure(begun.failure)
   }
@@ -1192,6 +1190,7 @@ class Connection implements Relay {
   }
 
   private async record(action: Action): Promise<void> {
+    this.sums.statements += 1
     this.sums.refused += 1
     const perform = (): Promise<never> => Promise.reject(new Failure('forbidden', 'it was refused'))
     await this.ports.guard.run(action, perform, { most: 0 }, this.caller.signal)

@@ -191,7 +191,7 @@ for (const version of versions)
       await client.end()
       await expect
         .poll(() => wire.world.audit.of('sql.close').find(({ of }) => of === opened?.id))
-        .toMatchObject({ statements: 2, free: 1, refused: 1, rows: 2, because: 'the client left' })
+        .toMatchObject({ statements: 3, free: 1, refused: 1, rows: 2, because: 'the client left' })
     })
 
     test('settings of the list are taken when connecting, and others refused', async () => {
