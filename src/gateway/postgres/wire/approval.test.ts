@@ -151,6 +151,22 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
     expect(await count()).toBe(8)
   })
 
+  test('a change may be run in parts where it returns nothing; where its result would be read in parts, it is undone', async () => {
+    const insert = "insert into tickets (customer_id, subject, body) values (7, 'n', 'b')"
+    const client = await wire.rawLoggedIn()
+    client.send(parse('', insert), bind('', ''), execute('', 1), sync)
+    await client.until('Z')
+    expect(client.types).toBe('12CZ')
+    expect(await count()).toBe(5)
+    client.clear()
+    client.send(parse('', `${insert} returning id`), bind('', ''), execute('', 1), sync)
+    await client.until('Z')
+    expect(client.errors()).toMatchObject([{ code: '0A000', hint: expect.stringContaining('fetch size') }])
+    expect(client.types).toBe('12EZ')
+    expect(client.status()).toBe('I')
+    expect(await count()).toBe(5)
+  })
+
   test('a client that cancels or leaves is not waited for', async () => {
     const client = await wire.rawLoggedIn()
     client.send(query(update))

@@ -861,12 +861,7 @@ class Connection implements Relay {
     return this.executeOne(portal, prepared, statement, frame)
   }
 
-  private async executeOne(
-    portal: Portal,
-    prepared: Prepared,
-    statement: Statement,
-    frame: Buffer,
-  ): Promise<void> {
+  private async executeOne(portal: Portal, prepared: Prepared, statement: Statement, frame: Buffer): Promise<void> {
     const isNaming = naming.has(statement.command)
     if (isNaming) await this.drain()
     if (this.isIgnoring) return
@@ -1380,7 +1375,7 @@ class Connection implements Relay {
       const { buffer, type, start, end } = frames
       if (type === back.dataRow) {
         const running = this.current
-        if (running === undefined) throw new ProtocolViolation('unexpected message of the server')
+        if (running === undefined) throw unexpected()
         if (running.cut === undefined) {
           running.rows += 1
           running.bytes += end - start - 5
@@ -1478,13 +1473,12 @@ class Connection implements Relay {
         return name !== 'session_authorization'
       }
     }
-    throw new ProtocolViolation('unexpected message of the server')
+    throw unexpected()
   }
 
   private completes(type: number, buffer: Buffer, start: number, end: number, pass: () => void): boolean {
     const entry = this.queue[this.first]
-    if (entry === undefined || (entry.kind !== 'query' && entry.kind !== 'execute'))
-      throw new ProtocolViolation('unexpected message of the server')
+    if (entry === undefined || (entry.kind !== 'query' && entry.kind !== 'execute')) throw unexpected()
     const running = entry.runs[entry.at]
     const tag = type === back.commandComplete ? buffer.toString('latin1', start + 5, Math.min(end - 1, start + 69)) : ''
     if (type === back.commandComplete) entry.count = countIn(tag)
@@ -1685,6 +1679,10 @@ class Connection implements Relay {
     return Buffer.concat(parts)
   }
 }
+
+/** The server is not where it has to be: nothing that it says can be told apart any more. */
+const unexpected = (): Failure =>
+  new Failure('internal', 'the server of the database sent what was not expected', { cause: new Error('out of step') })
 
 const none: readonly Running[] = []
 const unbounded = { rows: Infinity, bytes: Infinity }
