@@ -22,6 +22,22 @@ describe('statements that are refused', () => {
     })
 })
 
+describe('a row in the way of another', () => {
+  const upsert = `insert into settings (customer_id, key, value) values (1, 'a', 'b')
+    on conflict (customer_id, key) do update set value = settings.value || excluded.value`
+
+  it('is not changed, nor read, where the table is filtered: views ask for the filter afterwards', () => {
+    const { tables } = helpdesk
+    const settings = { ...tables.get('settings')!, where: { source: 'customer_id = session.customer_id' } }
+    const filtered = { ...helpdesk, tables: new Map([...tables, ['settings', settings] as const]) }
+    expect(check(upsert)).toMatchObject({ kind: 'understood' })
+    expect(check(upsert, filtered)).toMatchObject({ kind: 'refused', sqlstate: '42501', tables: ['settings'] })
+    expect(check(`with x as (${upsert} returning *) select * from x`, filtered)).toMatchObject({ kind: 'refused' })
+    const nothing = upsert.replace(/ do update.*/, ' do nothing')
+    expect(check(nothing, filtered)).toMatchObject({ kind: 'understood' })
+  })
+})
+
 describe('ordinary statements', () => {
   it.each(ordinary.map(([statement, ...rest]) => [short(statement), statement, ...rest] as const))(
     '%s',

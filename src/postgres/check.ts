@@ -568,6 +568,13 @@ class Reading {
       this.maybe(infer['whereClause'], alone)
     }
     if (clause['action'] === 'ONCONFLICT_NOTHING') return
+    // The row in the way is changed, and read, whether or not the view shows it: the filter is asked only afterwards.
+    if (table.where !== undefined)
+      throw new Refusal('42501', `${said(table.name)} can't be written with ON CONFLICT DO UPDATE`, {
+        at: clause['location'],
+        hint: 'Send an UPDATE, and an INSERT where it changed nothing.',
+        tables: [table.name],
+      })
     const excluded: Range = { ...target, name: 'excluded', isBare: false, isApart: true, given: new Set(table.insert) }
     const inside = { ...place, levels: { ranges: [target, excluded], outer: undefined } }
     const columns = this.written(listIn(clause, 'targetList'), table, 'update', inside, clause)

@@ -153,6 +153,31 @@ const around: readonly (readonly [...Drift, severity: Finding['severity']])[] = 
     'function public.f(): every role can run it with the rights of postgres',
     'warning',
   ],
+  [
+    `create procedure public.f() language sql security definer as 'select 1'`,
+    'procedure public.f(): every role can run it with the rights of postgres',
+    'warning',
+  ],
+  [
+    `create foreign data wrapper w; create server far foreign data wrapper w; grant usage on foreign server far to public`,
+    'server far: every role can reach it, with the user that is mapped for PUBLIC if there is one',
+    'warning',
+  ],
+  [
+    `select lo_create(4711); grant select on large object 4711 to public`,
+    'large object 4711: every role can read or change it',
+    'error',
+  ],
+  [
+    'create unique index subjects on public.tickets (customer_id, subject)',
+    'table public.tickets: public.subjects tells whoever inserts which keys are taken, also by rows of other sessions',
+    'note',
+  ],
+  [
+    'create unique index subjects on public.tickets (customer_id, lower(subject))',
+    'table public.tickets: ON CONFLICT DO UPDATE over public.subjects reaches rows of other sessions: only the check of statements refuses it',
+    'warning',
+  ],
   ['select 1', 'database $d: every role can make temporary tables and functions', 'warning'],
   [
     'alter database $d set standard_conforming_strings = off',

@@ -543,23 +543,24 @@ async function surroundings(look: Look, { databaseName, expected, names }: Plan,
       revoke(`all on ${name}`),
     )
 
-  const functions = await look<{ name: string; owner: string }>(
-    `select p.oid::regprocedure::text as name, pg_get_userbyid(p.proowner)::text as owner
+  const functions = await look<{ kind: string; name: string; owner: string }>(
+    `select case p.prokind when 'p' then 'procedure' else 'function' end as kind, p.oid::regprocedure::text as name,
+      pg_get_userbyid(p.proowner)::text as owner
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where p.prosecdef and n.nspname <> all ($1::text[])
       and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
       and (n.nspname in ('pg_catalog', 'information_schema')
         or exists (select from aclexplode(n.nspacl) where grantee = 0 and privilege_type = 'USAGE'))
-    order by 1 limit 100`,
+    order by 2 limit 100`,
     ours,
   )
-  for (const { name, owner } of functions)
+  for (const { kind, name, owner } of functions)
     say(
       'warning',
       'around',
-      `function ${name}`,
+      `${kind} ${name}`,
       `every role can run it with the rights of ${owner}`,
-      revoke(`execute on function ${name}`),
+      revoke(`execute on ${kind} ${name}`),
     )
 
   const extensions = await look<{ name: string }>(
@@ -581,6 +582,32 @@ async function surroundings(look: Look, { databaseName, expected, names }: Plan,
       `extension ${name}`,
       'every role can call its functions, which reach other machines, files or programs',
       'move it to a schema that PUBLIC may not use, or revoke execute on its functions from public',
+    )
+
+  const servers = await look<{ name: string }>(
+    `select srvname::text as name from pg_foreign_server s
+    where exists (select from aclexplode(s.srvacl) where grantee = 0) order by 1 limit 100`,
+  )
+  for (const { name } of servers)
+    say(
+      'warning',
+      'around',
+      `server ${name}`,
+      'every role can reach it, with the user that is mapped for PUBLIC if there is one',
+      revoke(`all on foreign server ${name}`),
+    )
+
+  const objects = await look<{ oid: string }>(
+    `select oid::text from pg_largeobject_metadata m
+    where exists (select from aclexplode(m.lomacl) where grantee = 0) order by m.oid limit 100`,
+  )
+  for (const { oid } of objects)
+    say(
+      'error',
+      'around',
+      `large object ${oid}`,
+      'every role can read or change it',
+      revoke(`all on large object ${oid}`),
     )
 
   const agents = expected.roles.filter(({ agent }) => agent !== undefined).map(({ name }) => name)
@@ -619,6 +646,42 @@ const reaching: readonly string[] = [
   'pgsql_http',
 ]
 
+/**
+ * Unique keys that an agent can write whole, of a table of which it sees some rows. A key is compared with those of all
+ * rows before the filter is asked.
+ */
+async function keys(client: Queries, { base, insert, update, where }: ExpectedView['table'], say: Say): Promise<void> {
+  if (where === undefined || insert.length === 0) return
+  const { rows } = await client.query<{ name: string }>(
+    `select i.indexrelid::regclass::text as name from pg_index i
+    join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1 and c.relname = $2 and (i.indisunique or i.indisexclusion)
+      and not exists (select from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+        where a.attrelid = c.oid and a.attnum = any (i.indkey) and a.attname <> all ($3::text[])
+          and (d.oid is null or pg_get_expr(d.adbin, d.adrelid) ~ 'nextval'))
+    order by 1`,
+    [base.schema, base.table, insert],
+  )
+  const at = `table ${base.schema}.${base.table}`
+  for (const { name } of rows) {
+    say(
+      'note',
+      'around',
+      at,
+      `${name} tells whoever inserts which keys are taken, also by rows of other sessions`,
+      'leave a column of it out of `insert`, if keys are secret',
+    )
+    if (update.length > 0)
+      say(
+        'warning',
+        'around',
+        at,
+        `ON CONFLICT DO UPDATE over ${name} reaches rows of other sessions: only the check of statements refuses it`,
+        'leave a column of it out of `insert`, or leave out `update`',
+      )
+  }
+}
+
 /** What else changes when an agent writes. */
 async function changes(client: Queries, { table, isWritable }: ExpectedView, say: Say): Promise<void> {
   const where = `table ${table.base.schema}.${table.base.table}`
@@ -639,6 +702,7 @@ async function changes(client: Queries, { table, isWritable }: ExpectedView, say
       'make a policy for that role, or rows will be missing',
     )
   if (!isWritable && !table.delete) return
+  await keys(client, table, say)
   const reached = around.cascades.filter(({ on }) => (on === 'delete' ? table.delete : table.update.length > 0))
   for (const { table: other, column, on, does } of reached)
     say(
