@@ -7,6 +7,7 @@ import type pg from 'pg'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { applySetup } from '../../src/postgres/apply.ts'
+import { catalogFunctions, catalogRelations, sessionFunctions } from '../../src/postgres/catalog.ts'
 import { noTable } from '../../src/postgres/check.ts'
 import { types } from '../../src/postgres/lists.ts'
 import { plainTypes } from '../../src/postgres/parameter-types.ts'
@@ -422,6 +423,51 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
         for (const [there, gone] of hiddenNames)
           expect(await answer(there, undefined)).toBe(await answer(gone, undefined))
     })
+
+    test('no constant beside any column of a catalog tells whether there is something of that name', async () => {
+      const answer = async (relation: string, column: string, constant: string): Promise<string> => {
+        const { refused, rows } = await ask({ sql: `select 1 from ${relation} where "${column}" = '${constant}'` })
+        return JSON.stringify({ refused, rows }).replaceAll(constant.replaceAll(/[{}]/g, ''), '…')
+      }
+      const pairs = [
+        ['zz_schema.zz_table', 'zz_nobody.zz_table'],
+        ['zz_function', 'zz_nobodys'],
+        ['{postgres=r/postgres}', '{possible=r/possible}'],
+        ['postgres=r/postgres', 'possible=r/possible'],
+      ] as const
+      let asked = 0
+      for (const [relation, columns] of catalogRelations)
+        for (const column of columns)
+          for (const [there, gone] of pairs) {
+            const answered = await answer(relation, column, there)
+            expect(answered, `${relation}.${column}`).toBe(await answer(relation, column, gone))
+            asked++
+            // A column that this server hasn't is the same for all.
+            if (answered.includes('42703') || answered.includes('42P01')) break
+          }
+      expect(asked).toBeGreaterThan(2000)
+    }, 120_000)
+
+    test('no function tells of a hidden number or name', async () => {
+      const values = ['base', 'hidden', 'mood_row', 'zz_enum', 'function', 'namespace', 'index', 'constraint', 'agent']
+      const names = ['public.tickets', 'salaries', 'zz_schema.zz_table', 'zz_schema.zz_enum', 'zz_schema', 'postgres']
+      const args = [...values.map((name) => `{${name}}`), ...names.map((name) => `'${name}'`)]
+      for (const name of [...catalogFunctions, ...sessionFunctions])
+        for (const one of args)
+          for (const list of [
+            one,
+            `${one}, 1`,
+            `${one}, true`,
+            `${one}, 'pg_class'`,
+            `'pg_class', ${one}`,
+            `${one}, 1, true`,
+          ]) {
+            const { rows } = await ask({ sql: `select pg_catalog.${name}(${list})::text` })
+            // What is asked for may come back: a number, or no name that is known.
+            const said = JSON.stringify(rows).replaceAll(/unknown \(OID=\d+\)/g, '')
+            expect(said, `${name}(${list})`).not.toMatch(secrets)
+          }
+    }, 120_000)
 
     test('the views themselves show no more, whoever reads them', async () => {
       const { catalog } = desk.plan.names
