@@ -89,20 +89,20 @@ export function createEngine(folder: string, onCrash: (because: Crashed) => void
   }
 
   async function ready(worker: Worker): Promise<void> {
-    let late: NodeJS.Timeout | undefined
+    let settle: ((failure?: Failure) => void) | undefined
+    const onError = ({ message }: Error): void => settle?.(broken(message))
+    const onExit = (): void => settle?.(broken('it ended by itself'))
+    const onMessage = (answer: Answer): void =>
+      settle?.(answer.kind !== 'failed' ? undefined : answer.isMissing ? missing() : broken(answer.message))
+    worker.once('error', onError).once('exit', onExit).once('message', onMessage)
+    const late = setTimeout(() => settle?.(broken('it takes too long')), startWithin)
     try {
       await new Promise<void>((resolve, reject) => {
-        late = setTimeout(() => reject(broken('it takes too long')), startWithin)
-        worker.once('error', ({ message }) => reject(broken(message)))
-        worker.once('exit', () => reject(broken('it ended by itself')))
-        worker.once('message', (answer: Answer) => {
-          if (answer.kind !== 'failed') return resolve()
-          reject(answer.isMissing ? missing() : broken(answer.message))
-        })
+        settle = (failure) => (failure === undefined ? resolve() : reject(failure))
       })
     } finally {
       clearTimeout(late)
-      worker.removeAllListeners()
+      worker.off('error', onError).off('exit', onExit).off('message', onMessage)
     }
   }
 

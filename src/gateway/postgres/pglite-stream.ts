@@ -46,6 +46,8 @@ const mostMessage = 64_000_000
 /** Bytes that may wait to be run. */
 const mostWaiting = 128_000_000
 const longestStartup = 10_000
+/** Milliseconds for what is said last. */
+const farewell = 2_000
 
 interface Message {
   readonly type: number
@@ -66,6 +68,7 @@ export class EmbeddedStream extends Duplex {
   private isOpen = false
   private owed = 0
   private hasLeft = false
+  private isGreeted = false
   /** Whether everything up to the next Sync is left out. */
   private isSkipping = false
   private isPumping = false
@@ -80,7 +83,10 @@ export class EmbeddedStream extends Duplex {
   constructor(served: Served) {
     super()
     this.served = served
-    served.onCrash((because) => this.fatal(because.sqlstate, because.message))
+    // Who was not let in yet has nothing that could be lost.
+    served.onCrash((because) => {
+      if (this.isGreeted || this.holds) this.fatal(because.sqlstate, because.message)
+    })
   }
 
   // As a socket ------------------------------------------------------------------------------------------------------
@@ -232,14 +238,22 @@ export class EmbeddedStream extends Duplex {
     }
   }
 
+  /** Only whole messages are handed on: whatever happens next, something can be said behind them. */
   private hear(bytes: Buffer): void {
     this.answers.push(bytes)
-    while (this.answers.next())
-      if (this.answers.type === back.readyForQuery) {
-        this.status = this.answers.buffer[this.answers.end - 1] as number
+    let [first, last] = [-1, 0]
+    let whole = nothing
+    while (this.answers.next()) {
+      const { type, buffer, start, end } = this.answers
+      if (type === back.readyForQuery) {
+        this.status = buffer[end - 1] as number
         this.owed = Math.max(0, this.owed - 1)
       }
-    if (!this.over.signal.aborted) this.push(bytes)
+      whole = buffer
+      first = first < 0 ? start : first
+      last = end
+    }
+    if (first >= 0 && !this.over.signal.aborted) this.push(whole.subarray(first, last))
   }
 
   private shift(): Message {
@@ -268,6 +282,7 @@ export class EmbeddedStream extends Duplex {
         readyMessage(0x49),
       ]),
     )
+    this.isGreeted = true
   }
 
   /** Answers what could not get its turn, as if it had failed. */
@@ -313,8 +328,11 @@ export class EmbeddedStream extends Duplex {
     this.push(errorMessage({ sqlstate, message: text }, 'FATAL'))
     this.push(null)
     this.over.abort()
+    if (!this.isPumping) void this.leave()
     // What is said last goes out before.
-    setImmediate(() => this.destroy())
+    const late = setTimeout(() => this.destroy(), farewell)
+    late.unref()
+    this.once('end', () => this.destroy())
   }
 
   /** Leaves the backend as it has to be for whoever comes next. */

@@ -1,5 +1,6 @@
 // The thread in which an embedded database runs. A statement that runs here can't be stopped but by ending the thread:
 // what it had not committed is gone then, as with any server that is killed.
+import fs from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 
 /** What the thread is told: messages of PostgreSQL's protocol that are to be carried out, or that it is to end. */
@@ -18,7 +19,13 @@ const say = (answer: Answer): void => port.postMessage(answer)
 
 try {
   const { PGlite } = await import('@electric-sql/pglite')
-  const database = await PGlite.create({ dataDir: (workerData as { readonly folder: string }).folder })
+  const { folder: dataDir } = workerData as { readonly folder: string }
+  const isThere = fs.existsSync(dataDir) && fs.readdirSync(dataDir).length > 0
+  // A new one is made in memory and written then: that takes half the time, and what is cut short leaves nothing behind.
+  const made = isThere ? undefined : await PGlite.create('memory://')
+  const loadDataDir = await made?.dumpDataDir('none')
+  await made?.close()
+  const database = await PGlite.create({ dataDir, ...(loadDataDir === undefined ? {} : { loadDataDir }) })
   port.on('message', (order: Order) => {
     if (order.kind === 'end') return void database.close().finally(() => port.close())
     // What fails here is not a statement, whose errors are answers: the database itself is broken, and the thread ends.

@@ -20,7 +20,7 @@ import { from, int16, int32, message, parseMessage, syncMessage } from './wire/f
 // is taken back afterwards.
 //
 // INVARIANT: this is no boundary. The backend belongs to a superuser, and what its turn made of it can be undone by
-// `RESET SESSION AUTHORIZATION`: nothing but the check of statements keeps an agent from saying that.
+// `SET SESSION AUTHORIZATION`: nothing but the check of statements keeps an agent from saying that.
 
 /** A role, the facts of whoever uses it, and where views look for these. */
 export interface Actor {
@@ -125,6 +125,8 @@ async function setUp(shared: Shared, resource: PostgresResource, init: string | 
 }
 
 const embeddedName = 'postgres'
+/** Whose the backend is. */
+const owner = 'postgres'
 const mark = 'sallyport: init was run'
 
 /** Runs a script once in the life of a database: all of it, or nothing. */
@@ -172,6 +174,8 @@ function createShared(folder: string, patience: Patience) {
   let holder: Member | undefined
   /** Whose the state of the backend is. */
   let loaded: Member | undefined
+  /** Whether nothing was made of the backend yet. */
+  let isClean = true
   /** What the session table says of the backend. */
   let written: string | undefined
   let broken: Failure | undefined
@@ -179,6 +183,7 @@ function createShared(folder: string, patience: Patience) {
 
   const engine: Engine = createEngine(folder, (because) => {
     loaded = undefined
+    isClean = true
     written = undefined
     for (const end of members.values()) end(because)
   })
@@ -242,11 +247,12 @@ function createShared(folder: string, patience: Patience) {
   async function swap(member: Member): Promise<void> {
     const before = loaded
     loaded = undefined
-    if (before !== undefined) {
+    if (!isClean) {
       const rows = await engine.query(leaving)
-      if (!before.isGone) before.state = stateIn(rows)
+      if (before?.isGone === false) before.state = stateIn(rows)
       await engine.query('discard all')
     }
+    isClean = false
     const { actor } = member
     if (actor === undefined) {
       // What an administrator does may change the table as well.
@@ -304,7 +310,7 @@ function createShared(folder: string, patience: Patience) {
       const stream = new EmbeddedStream(served)
       const client = new pg.Client({
         stream: () => stream as never,
-        user: actor?.role ?? 'postgres',
+        user: actor?.role ?? owner,
         database: embeddedName,
         password: '',
         ssl: false,
@@ -328,7 +334,8 @@ const cancelled = new Crashed('57014', 'canceling statement due to user request'
 // What a backend is made of ------------------------------------------------------------------------------------------
 
 /** Ends being somebody else, and says what is left to be remembered. */
-const leaving = `reset session authorization;
+// The superuser is named, because a backend without a login has nobody to be reset to.
+const leaving = `set session authorization ${owner};
 select 'setting', name, setting, null, null from pg_catalog.pg_settings
   where source = 'session' and context in ('user', 'superuser') and name not in ('session_authorization', 'role')
 union all
