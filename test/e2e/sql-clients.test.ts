@@ -152,7 +152,11 @@ const python = await pythonWith([
   'psycopg2-binary==2.9.13',
   'sqlalchemy==2.1.9',
 ])
-const file = (name: string): string => fileURLToPath(new URL(`clients/${name}`, import.meta.url))
+const sources = {
+  java: fileURLToPath(new URL('clients/Sql.java', import.meta.url)),
+  node: fileURLToPath(new URL('clients/sql.ts', import.meta.url)),
+  python: fileURLToPath(new URL('clients/sql.py', import.meta.url)),
+}
 const run = promisify(execFile)
 
 type Command = readonly [string, ...string[]]
@@ -186,7 +190,7 @@ async function java(): Promise<Had> {
       fs.rmSync(made, { recursive: true, force: true })
     }
     const classes = newFolder()
-    await run('javac', ['-encoding', 'UTF-8', '-cp', jar, '-d', classes, file('Sql.java')], { timeout: 60_000 })
+    await run('javac', ['-encoding', 'UTF-8', '-cp', jar, '-d', classes, sources.java], { timeout: 60_000 })
     const flags = ['-Xmx128m', '-Dfile.encoding=UTF-8', '-Dstdout.encoding=UTF-8', '-Duser.timezone=UTC']
     return { command: ['java', ...flags, '-cp', `${classes}${path.delimiter}${jar}`, 'Sql'] }
   } catch (thrown) {
@@ -196,8 +200,8 @@ async function java(): Promise<Had> {
 }
 
 const jdbc = await java()
-const node: Had = { command: [process.execPath, file('sql.ts')] }
-const snake: Had = 'python' in python ? { command: [python.python, file('sql.py')] } : python
+const node: Had = { command: [process.execPath, sources.node] }
+const snake: Had = 'python' in python ? { command: [python.python, sources.python] } : python
 const programs: Readonly<Record<string, Had>> = {
   'node-postgres': node,
   'postgres.js': node,
@@ -229,7 +233,7 @@ describe.each(versions)('clients of PostgreSQL %i', async (version) => {
   let port: number
   let ca = ''
   let notes = 0
-  let isOver = false
+  const finished = new AbortController()
   let answering: Promise<void>
 
   beforeAll(async () => {
@@ -261,7 +265,7 @@ describe.each(versions)('clients of PostgreSQL %i', async (version) => {
     answering = answerAll()
   }, 120_000)
   afterAll(async () => {
-    isOver = true
+    finished.abort()
     await answering
     await gateway?.stop()
     await admin?.end()
@@ -270,18 +274,18 @@ describe.each(versions)('clients of PostgreSQL %i', async (version) => {
 
   /** Somebody who agrees to everything, a moment after being asked. */
   async function answerAll(): Promise<void> {
-    while (!isOver) {
+    while (!finished.signal.aborted) {
       for (const { id } of await gateway.approvals('?state=pending')) await gateway.approve(id)
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
   }
 
-  const session = () => gateway.session('worker', { facts: { customer_id: 7 } } as never)
+  const session = () => gateway.session('worker', { facts: { customer_id: 7 } })
 
   describe.skipIf(missing)('the same story', () => {
     for (const [name, had] of Object.entries(programs))
       test.skipIf('missing' in had)(
-        name,
+        `told by ${name}`,
         async () => {
           if ('missing' in had) return
           const { id, token } = await session()
