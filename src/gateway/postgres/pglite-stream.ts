@@ -242,7 +242,7 @@ export class EmbeddedStream extends Duplex {
   private hear(bytes: Buffer): void {
     this.answers.push(bytes)
     let [first, last] = [-1, 0]
-    let whole = nothing
+    let whole: Buffer = nothing
     while (this.answers.next()) {
       const { type, buffer, start, end } = this.answers
       if (type === back.readyForQuery) {
