@@ -593,7 +593,7 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
           left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' where t.oid::int = any ($1::int[])`,
         [[...plainTypes]],
       )
-      expect(rows.map(({ number }) => number).toSorted()).toEqual([...plainTypes].toSorted())
+      expect(new Set(rows.map(({ number }) => number))).toEqual(plainTypes)
       const others = rows.map(({ name }) => name).filter((name) => !types.has(name) && name !== 'oid')
       expect(others).toEqual([])
     })
