@@ -154,6 +154,12 @@ const around: readonly (readonly [...Drift, severity: Finding['severity']])[] = 
     'warning',
   ],
   [
+    `create function public.f(text, text) returns text language sql security definer as 'select 1';
+     revoke all on function public.f from public; create aggregate public.a(text) (sfunc = public.f, stype = text)`,
+    'function public.a(text): every role can run it with the rights of postgres',
+    'warning',
+  ],
+  [
     `create procedure public.f() language sql security definer as 'select 1'`,
     'procedure public.f(): every role can run it with the rights of postgres',
     'warning',

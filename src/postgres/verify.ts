@@ -543,15 +543,19 @@ async function surroundings(look: Look, { databaseName, expected, names }: Plan,
       revoke(`all on ${name}`),
     )
 
+  // Who may run an aggregate runs its parts as well, whoever else may run those.
   const functions = await look<{ kind: string; name: string; owner: string }>(
     `select case p.prokind when 'p' then 'procedure' else 'function' end as kind, p.oid::regprocedure::text as name,
-      pg_get_userbyid(p.proowner)::text as owner
+      min(pg_get_userbyid(d.proowner)::text) as owner
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where p.prosecdef and n.nspname <> all ($1::text[])
+    left join pg_aggregate a on a.aggfnoid = p.oid
+    join pg_proc d on d.prosecdef and d.oid = any (array[p.oid, a.aggtransfn, a.aggfinalfn, a.aggcombinefn,
+      a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[])
+    where n.nspname <> all ($1::text[])
       and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0)
       and (n.nspname in ('pg_catalog', 'information_schema')
         or exists (select from aclexplode(n.nspacl) where grantee = 0 and privilege_type = 'USAGE'))
-    order by 2 limit 100`,
+    group by p.oid, p.prokind order by 2 limit 100`,
     ours,
   )
   for (const { kind, name, owner } of functions)
