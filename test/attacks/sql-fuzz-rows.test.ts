@@ -1,0 +1,143 @@
+// Mutated statements as the agent's role itself, with no check before them: rows of another customer never leave, and are
+// never changed. And what the check lets through of them, over all rows and as a superuser: what is not described never
+// leaves, and nothing but described rows changes.
+import type pg from 'pg'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { openChecker } from '../../src/postgres/parse.ts'
+import { noPostgres, startPostgres } from '../support/postgres.ts'
+import type { PostgresServer } from '../support/postgres.ts'
+import { connectTo, startDesk } from '../support/postgres-desk.ts'
+import type { Desk } from '../support/postgres-desk.ts'
+import { sqlAttacks } from './sql-attacks.ts'
+import { hidden, mendDesk, ofOthers, overhear, plainViews, sent, soberDesk, watchOver } from './sql-lane.ts'
+import type { Watch } from './sql-lane.ts'
+import { chances, mutated } from './sql-mutations.ts'
+
+// How long to fuzz, for each of both ways, is said where tests are run; what was found can be run again.
+const { SQL_FUZZ_SECONDS, SQL_FUZZ_SEED } = process.env
+const time = Number(SQL_FUZZ_SECONDS ?? 10) * 1000
+const seed = SQL_FUZZ_SEED ?? String(Date.now())
+
+/** Those that wait or make much cost more than they show. */
+const costly =
+  /repeat\(|pad\(|generate_series\(1, 1|sleep|'x' ~|8_000|vacuum|reindex|checkpoint|100000000|create database|do update/i
+const all = Object.values(sqlAttacks)
+  .flat()
+  .flatMap((entry) =>
+    typeof entry === 'string' ? [entry] : 'gift' in entry ? entry.gift : 'upsert' in entry ? [] : entry,
+  )
+  .filter((text) => text.length < 600 && !costly.test(text) && !ofOthers.test(text) && !hidden.test(text))
+
+/** Over the same tables, and nothing wrong with them. */
+const harmless = [
+  'select id, subject, body, status from tickets where id = 1',
+  'select t.id, r.body from tickets t join responses r on r.ticket_id = t.id order by r.id',
+  "select count(*), max(amount), string_agg(body, ',') from tickets group by status having count(*) > 0",
+  'select * from tickets t, lateral (select r.* from responses r where r.ticket_id = t.id limit 2) x',
+  'with open as (select * from tickets where status = $$open$$) select o.*, c.name from open o join customers c on c.id = o.customer_id',
+  "update tickets set status = 'closed', body = subject || body where id = 1 returning *",
+  'delete from responses r where r.ticket_id in (select id from tickets) returning *',
+  "insert into tickets (customer_id, subject, body) values (7, 'new', 'x'), (7, 'other', 'y') returning id, body",
+  'insert into responses (ticket_id, body) select id, body from tickets where amount > 5 returning *',
+  "insert into preferences (customer_id, key, value) values (7, 'theme', 'x') on conflict do nothing returning *",
+  'select name, email, phone, ssn from customers union all select subject, body, status, null from tickets',
+  'select id, rank() over (partition by status order by amount desc), lag(body) over (order by id) from tickets',
+  'select row_to_json(t), to_jsonb(c) from tickets t left join customers c on true',
+  "select case when amount > 15 then body::text else subject end, coalesce(body, 'x') from tickets order by 1 desc nulls last",
+  'select * from tickets where (customer_id, id) in (select customer_id, id from tickets) or exists (select from responses)',
+]
+
+describe.skipIf(await noPostgres(18))(`rows of others, from SQL_FUZZ_SEED=${seed}`, () => {
+  let server: PostgresServer
+  let desk: Desk
+  let watch: Watch
+  const start = async (hasViews = true) => {
+    desk = await startDesk(server, soberDesk)
+    if (!hasViews) await plainViews(desk)
+    watch = await watchOver(desk.admin, desk.plan.names, {
+      roles: [desk.plan.names.agent('desk-worker'), desk.plan.names.agent('reader')],
+      databaseName: desk.settings.databaseName,
+      agent: desk.plan.names.agent('desk-worker'),
+      neighbour: undefined,
+      mend: async () => (hasViews ? mendDesk(desk) : undefined),
+    })
+  }
+  beforeAll(async () => {
+    server = await startPostgres({ version: 18 })
+  })
+  afterAll(() => server?.close())
+
+  async function fuzz(
+    name: string,
+    connect: () => Promise<pg.Client>,
+    step: (client: pg.Client, text: string) => Promise<string | undefined>,
+    isTold: (heard: string) => boolean,
+  ) {
+    const chance = chances(`${name} ${seed}`)
+    const until = performance.now() + time
+    const seen = { all: 0, run: 0, ok: 0, lost: 0, looks: 0 }
+    let client: pg.Client | undefined
+    let ear = { take: () => '' }
+    let recent: string[] = []
+    for (; performance.now() < until; seen.all++) {
+      if (client === undefined) {
+        client = await connect()
+        ear = overhear(client)
+      }
+      const text = watch.filled([
+        mutated(chance.one(chance.often(60) ? harmless : all), chance, { hostile: all, harmless }),
+      ])[0]!
+      const code = await step(client, text)
+      if (code === undefined) continue
+      recent.push(text)
+      seen.run++
+      if (code === 'ok') seen.ok++
+      const heard = ear.take()
+      expect(isTold(heard), text).toBe(false)
+      if (recent.length < 40 && code !== 'lost') continue
+      // What a transaction that is open would hide is not forgotten.
+      await sent(client, 'rollback')
+      await client.end().catch(() => {})
+      client = undefined
+      if (code === 'lost') seen.lost++
+      const { rows, world } = await watch.changes(name === 'views')
+      seen.looks++
+      // Whoever logs in as the role can make things of its own.
+      expect({ rows, world: name === 'views' ? [] : world }, recent.join('\n')).toEqual({ rows: [], world: [] })
+      recent = []
+    }
+    await client?.end().catch(() => {})
+    console.info(`${name}: ${JSON.stringify(seen)}`)
+    expect(seen.ok).toBeGreaterThan(seen.run / 100)
+  }
+
+  test('the views alone', { timeout: time + 60_000 }, async () => {
+    await start()
+    await fuzz(
+      'views',
+      () => desk.as('desk-worker', { customer_id: 7 }),
+      (client, text) => sent(client, text),
+      (heard) => ofOthers.test(heard) || hidden.test(heard),
+    )
+    await watch.close()
+    await desk.close()
+  })
+
+  test('the check alone', { timeout: time + 60_000 }, async () => {
+    await start(false)
+    const checker = openChecker({ deadline: 5_000 })
+    const url = server.adminUrl.replace(/\/postgres$/, `/${desk.settings.databaseName}`)
+    await fuzz(
+      'check',
+      () => connectTo(url),
+      async (client, text) => {
+        const verdict = await checker.check(text, desk.database, { caller: 'fuzz' })
+        return verdict.kind === 'refused' ? undefined : sent(client, verdict.text ?? text)
+      },
+      (heard) => hidden.test(heard),
+    )
+    await checker.close()
+    await watch.close()
+    await desk.close()
+  })
+})
