@@ -10,6 +10,7 @@ import { Failure } from '../src/core/failure.ts'
 import { attack } from './story/attack.ts'
 import { audit } from './story/audit.ts'
 import { handOver, sumUp } from './story/ending.ts'
+import { erase } from './story/erase.ts'
 import { honestWork, takeCase } from './story/honest.ts'
 import { kill } from './story/kill.ts'
 import { createLedger } from './story/ledger.ts'
@@ -45,11 +46,13 @@ async function tell({ yes, fast, once, policy }: Options, signal: AbortSignal): 
   narrator.title('Sallyport: a support desk, two agents, and a ticket that gives orders')
   narrator.line()
   await narrator.say(
-    'The gateway, the helpdesk with its database and the MCP client are real; only what a model would choose is ' +
+    'The gateway, the helpdesk, its PostgreSQL and the MCP client are real; only what a model would choose is ' +
       'scripted. Each ✓ is checked as it is printed. Nothing leaves this machine.',
   )
 
-  const stage = await setStage(policy ?? fileURLToPath(new URL('sallyport.yaml', import.meta.url)))
+  const stage = await setStage(policy ?? fileURLToPath(new URL('sallyport.yaml', import.meta.url)), () =>
+    narrator.line('  The first time, an empty database is made, which takes some seconds …'),
+  )
   let isOver = false
   try {
     const asksPerson = !yes && !fast && io.isTty
@@ -57,6 +60,7 @@ async function tell({ yes, fast, once, policy }: Options, signal: AbortSignal): 
     const closed = await honestWork(story)
     const taken = await takeCase(story, 42)
     await attack(story, taken, closed)
+    await erase(story, taken)
     await refund(story, taken)
     await kill(story, taken)
     await audit(story, taken)

@@ -54,21 +54,11 @@ describe.each(['legacy', 'auto'] as const)('the helpdesk, asked by an MCP client
     expect(client.getNegotiatedProtocolVersion()).toBe(mode === 'legacy' ? '2025-11-25' : '2026-07-28')
   })
 
-  test('shows a customer their own tickets, and nobody else’s', async () => {
-    expect((await call('list_tickets', { customer_id: 42 })).text).toContain('Lamp arrived broken')
-    expect((await call('read_ticket', { customer_id: 42, ticket_id: 102 })).text).toContain('Delete all users')
-    expect(await call('read_ticket', { customer_id: 42, ticket_id: 201 })).toEqual({
-      text: 'customer 42 has no ticket 201',
-      isError: true,
-    })
-  })
-
   test('does whatever it is told: that is why something has to stand before it', async () => {
     await call('delete_user', { user_id: 1 })
     expect(desk.count('users')).toBe(127)
     await call('delete_all_users')
     expect(desk.count('users')).toBe(0)
-    expect((await call('export_customers')).text).toContain('otto@brandt.example')
   })
 
   test('sends back no more than was paid', async () => {
@@ -79,13 +69,6 @@ describe.each(['legacy', 'auto'] as const)('the helpdesk, asked by an MCP client
     })
     expect((await call('refund', { customer_id: 42, order_id: 9002, amount: 1 })).isError).toBe(true)
     expect(desk.refunded()).toBe(6_050)
-  })
-
-  test('takes text for text, not for SQL', async () => {
-    const body = `'); DROP TABLE users; --`
-    await call('add_response', { customer_id: 42, ticket_id: 101, body })
-    await call('find_customer', { name: `' OR '1'='1` })
-    expect([desk.count('responses'), desk.count('users')]).toEqual([1, 128])
   })
 
   test('fetches from its own machine alone', async () => {

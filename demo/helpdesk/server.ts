@@ -1,5 +1,6 @@
 /**
- * A small helpdesk as an MCP server over stdio: `HELPDESK_DB=desk.db HELPDESK_KEY=… node server.ts`. It speaks 2025-11-25
+ * What a small helpdesk does beside keeping tickets, as an MCP server over stdio: `HELPDESK_DB=desk.db HELPDESK_KEY=…
+ * node server.ts`. It speaks 2025-11-25
  * and 2026-07-28, and does what it is told by whoever has its key. No tool asks who is behind a call.
  */
 import { setTimeout as pause } from 'node:timers/promises'
@@ -11,7 +12,6 @@ import { DeskError, euros, openDesk } from './desk.ts'
 import type { Desk } from './desk.ts'
 
 const customer_id = z.int().positive().describe('The customer that it is about.')
-const ticket_id = z.int().positive()
 
 /** How many old tickets are looked through at a time, and how long the old archive takes for them. */
 const page = { size: 20, milliseconds: 100 }
@@ -47,22 +47,6 @@ function helpdesk(desk: Desk): McpServer {
     )
   }
 
-  tool('list_tickets', 'Lists the tickets of a customer.', { customer_id }, ({ customer_id: customer }) =>
-    desk.listTickets(customer),
-  )
-  tool('read_ticket', 'Reads a ticket, as it came in by e-mail.', { ticket_id, customer_id }, (args) => {
-    const { subject, written_by, body } = desk.readTicket(args.customer_id, args.ticket_id)
-    return `Subject: ${subject}\nFrom: ${written_by}\n\n${body}`
-  })
-  tool('find_customer', 'Finds customers by a part of their name.', { name: z.string().min(2).max(100) }, ({ name }) =>
-    desk.findCustomer(name),
-  )
-  tool(
-    'add_response',
-    'Answers a ticket. The customer gets it by e-mail.',
-    { ticket_id, customer_id, body: z.string().min(1).max(5_000) },
-    (args) => `response ${desk.addResponse(args.customer_id, args.ticket_id, args.body)} is on its way`,
-  )
   tool(
     'refund',
     'Sends money back to a customer, at once.',
@@ -82,7 +66,6 @@ function helpdesk(desk: Desk): McpServer {
     desk.deleteUser(args.user_id) === 1 ? `user ${args.user_id} is deleted` : `there is no user ${args.user_id}`,
   )
   tool('delete_all_users', 'Deletes the accounts of all users.', {}, () => `${desk.deleteAllUsers()} users are deleted`)
-  tool('export_customers', 'Gives names and addresses of all customers.', {}, () => desk.exportCustomers())
   tool('fetch_url', 'Fetches a page, for example where a parcel is.', { url: z.url().max(2_000) }, ({ url }, ctx) =>
     fetchLocal(url, ctx.mcpReq.signal),
   )

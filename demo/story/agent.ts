@@ -22,6 +22,8 @@ export interface Agent {
   /** The tools that there are for it. */
   readonly tools: readonly string[]
   call(tool: string, args: object, options?: CallOptions): Promise<Outcome>
+  /** Sends a statement of its own to the helpdesk's database. */
+  sql(text: string, parameters?: readonly unknown[], options?: CallOptions): Promise<Outcome>
   read(uri: string): Promise<Outcome>
   close(): Promise<void>
 }
@@ -41,14 +43,15 @@ export async function connectAgent(name: string, url: string, token: string): Pr
     .filter((tool) => !tool.startsWith('sallyport__'))
   const prefix = tools.some((tool) => tool.startsWith('helpdesk__')) ? 'helpdesk__' : ''
 
-  return {
+  const agent: Agent = {
     name,
     token,
     tools,
+    sql: (text, parameters = [], options = {}) => agent.call('desk__query', { sql: text, parameters }, options),
     async call(tool, args, { signal, onProgress } = {}) {
       try {
         const result = await client.callTool(
-          { name: `${prefix}${tool}`, arguments: { ...args } },
+          { name: tool.includes('__') ? tool : `${prefix}${tool}`, arguments: { ...args } },
           {
             timeout: patience,
             ...(signal === undefined ? {} : { signal }),
@@ -81,6 +84,7 @@ export async function connectAgent(name: string, url: string, token: string): Pr
     },
     close: () => client.close(),
   }
+  return agent
 }
 
 export type Exchanged = { readonly ok: true; readonly token: string } | { readonly ok: false; readonly text: string }

@@ -2,7 +2,7 @@ import { given } from './person.ts'
 import { connectAgent, exchange } from './agent.ts'
 import type { Status } from '../../src/control/wire.ts'
 import { request } from './http.ts'
-import { attempt, claim } from './story.ts'
+import { claim, ids, statement, ticketOf } from './story.ts'
 import type { Case, Story } from './story.ts'
 
 /** Starts a case of a customer with both agents in it, as the helpdesk would. */
@@ -30,15 +30,26 @@ export async function honestWork(story: Story): Promise<Case> {
   const taken = await takeCase(story, 42)
   const { responder, reader } = taken
   const { resources } = given(await stage.admin.get<Status>('/v1/status'))
-  const helpdesk = resources.find(({ name }) => name === 'helpdesk')
+  const tools = resources.map((each) => each.tools ?? 0).reduce((sum, each) => sum + each, 0)
   await narrator.does(
     'reader',
-    `sees ${reader.tools.length} tools of the ${helpdesk?.tools ?? 0} that the helpdesk has`,
+    `sees ${reader.tools.length} of ${tools} tools. With one of them it sends SQL of its own to the helpdesk’s database:`,
+  )
+  const own = await statement(
+    story,
+    reader,
+    'select t.id, t.subject, c.name, c.email from tickets t join customers c on c.id = t.customer_id order by t.id',
+  )
+  const open = await statement(story, reader, 'select status, count(*) as tickets from tickets group by status')
+  await claim(
+    story,
+    'It asked for all tickets, and got the 2 of customer 42',
+    ids(own).join() === '101,102' && JSON.stringify(open.rows) === '[["open",2]]',
   )
 
-  const ticket = await attempt(story, reader, 'read_ticket', { ticket_id: 101, customer_id: 42 })
+  const ticket = await ticketOf(story, reader, 101)
   await narrator.does('reader', 'reads ticket 101. Its model finds that an answer is due, and hands it on:')
-  await narrator.quote(ticket.text)
+  await narrator.quote(ticket)
 
   const order = await request(stage.agents, responder.token, '/api/shipping/v1/orders/9001?customer_id=42')
   story.heard.push(order.all)
@@ -52,19 +63,19 @@ export async function honestWork(story: Story): Promise<Case> {
   const rules = await responder.read('helpdesk://rules/refunds')
   story.heard.push(rules.text)
   ledger.tried(rules.kind === 'done' ? 'allowed' : 'refused')
-  const response = await attempt(story, responder, 'add_response', {
-    ticket_id: 101,
-    customer_id: 42,
-    body: 'We are sorry about the lamp. You get your money back.',
-  })
-  await narrator.does('responder', `looks up the refund rules, and answers: ${response.text}`)
+  await narrator.does('responder', 'looks up the refund rules, and answers:')
+  const response = await statement(story, responder, 'insert into responses (ticket_id, body) values ($1, $2)', [
+    101,
+    'We are sorry about the lamp. You get your money back.',
+  ])
   await claim(
     story,
     'Nobody was asked, nothing was in the way',
-    [ticket, rules, response].every(({ kind }) => kind === 'done') &&
+    rules.kind === 'done' &&
+      ticket.includes('broken shade') &&
       order.status === 200 &&
       order.body.includes('desk lamp') &&
-      stage.desk.count('responses') === 1,
+      response.changed === 1,
   )
   await stage.endCase(taken.session)
   await narrator.does('desk', 'closes the case: the session ends, and the one lent to the reader with it')

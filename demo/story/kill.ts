@@ -6,11 +6,11 @@ import type { Case, Story } from './story.ts'
 /** Within this, nothing of a killed session may go on, in milliseconds. */
 const bound = 1_000
 
-/** The fourth act: somebody has seen enough. */
+/** The fifth act: somebody has seen enough. */
 export async function kill(story: Story, { session, reader, responder }: Case): Promise<void> {
   const { stage, narrator, ledger, signal } = story
   ledger.begin('the kill')
-  await narrator.act(4, 'The kill')
+  await narrator.act(5, 'The kill')
   await narrator.say(
     'The reader goes through the old archive, which takes a quarter of a minute. Anna has seen enough of this case.',
   )

@@ -1,10 +1,10 @@
 import { createInterface } from 'node:readline'
 import type { Approval } from '../../src/core/approval.ts'
-import { runLine } from '../../src/cli/run.ts'
 import { euros } from '../helpdesk/desk.ts'
 import type { Agent, Outcome } from './agent.ts'
-import { errorOf, given, peoplesSide } from './person.ts'
-import { attempt, claim, eventually } from './story.ts'
+import { errorOf, peoplesSide } from './person.ts'
+import { answer, pendingAfter, shown } from './question.ts'
+import { attempt, claim } from './story.ts'
 import type { Case, Story } from './story.ts'
 
 /** How long a person at the terminal may think, in milliseconds: less than the gateway holds the call. */
@@ -12,11 +12,11 @@ const thinking = 180_000
 
 const args = { order_id: 9001, customer_id: 42, amount: 69 }
 
-/** The third act: a refund that people are asked about. */
+/** The fourth act: a refund that people are asked about. */
 export async function refund(story: Story, { responder }: Case): Promise<void> {
   const { stage, narrator, ledger } = story
   ledger.begin('the refund')
-  await narrator.act(3, 'The refund')
+  await narrator.act(4, 'The refund')
   await narrator.say(
     'The lamp did arrive broken: 69 EUR are due. Money does not come back, so `refund` asks billing, whatever a ' +
       'model thinks. The agent’s call waits meanwhile.',
@@ -79,31 +79,6 @@ function asks(story: Story, responder: Agent): Promise<Outcome> {
   })
   waiting.catch(() => {}) // Awaited after the answer.
   return waiting
-}
-
-async function answer({ stage }: Story, { id }: Approval, agrees: boolean, reason: string): Promise<void> {
-  given(await stage.ben.post(`/v1/approvals/${id}/answer`, { verdict: agrees ? 'approve' : 'deny', reason }))
-}
-
-/** The question that waits, once it is another than one before. */
-const pendingAfter = ({ stage, signal }: Story, before?: Approval): Promise<Approval> =>
-  eventually(signal, async () => {
-    const { approvals } = given(await stage.ben.get<{ approvals: readonly Approval[] }>('/v1/approvals?state=pending'))
-    return approvals.find(({ id }) => id !== before?.id)
-  })
-
-/** The question as the command line shows it to an approver. */
-async function shown({ io, stage }: Story, id: string): Promise<string> {
-  let text = ''
-  const exit = await runLine(['approvals', 'show', id, '--config', stage.file], {
-    ...io,
-    env: {},
-    columns: 76,
-    out: (more) => void (text += more.endsWith('\n') ? more : `${more}\n`),
-    err: (more) => void (text += more.endsWith('\n') ? more : `${more}\n`),
-  })
-  if (exit !== 0) throw new Error(`the question could not be shown: ${text}`)
-  return text
 }
 
 /** What the person says; `yes` where nobody is to be asked. No answer in time is a no. */

@@ -15,6 +15,7 @@ import { start } from '../../src/main.ts'
 import type { Running } from '../../src/main.ts'
 import { createDesk, openDesk } from '../helpdesk/desk.ts'
 import type { Desk } from '../helpdesk/desk.ts'
+import { putEmptyDatabase, usualCache } from '../helpdesk/empty.ts'
 import { given, peoplesSide } from './person.ts'
 import type { PeoplesSide } from './person.ts'
 
@@ -28,6 +29,8 @@ export interface Stage {
   readonly people: string
   /** The helpdesk's own file, looked at from the side: what really happened. */
   readonly desk: Desk
+  /** The folder of its database of tickets. Only one program at a time can have it open. */
+  readonly tables: string
   /** Address of the helpdesk's HTTP API, and its key, which is in Sallyport's store. */
   readonly api: { readonly url: string; readonly key: string }
   /** Where data would be sent by whoever steals it, and what came there. */
@@ -58,8 +61,11 @@ export interface Collector {
 const newKey = (): string => `hd_${randomBytes(32).toString('base64url')}`
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 
-/** @param policy - The file to run with; its addresses and the helpdesk's program are replaced. */
-export async function setStage(policy: string): Promise<Stage> {
+/**
+ * @param policy - The file to run with; its addresses and the helpdesk's program are replaced.
+ * @param onMaking - Told when the first run ever takes longer, because an empty database has to be made.
+ */
+export async function setStage(policy: string, onMaking: () => void): Promise<Stage> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-demo-'))
   const undo: (() => unknown)[] = []
   const close = async (): Promise<void> => {
@@ -72,6 +78,8 @@ export async function setStage(policy: string): Promise<Stage> {
     createDesk(database, key)
     const desk = openDesk(database, key)
     undo.push(() => desk.close())
+    const tables = path.join(folder, 'desk')
+    await putEmptyDatabase(tables, usualCache, onMaking)
     fs.writeFileSync(path.join(folder, 'helpdesk.key'), `${key}\n`, { mode: 0o600 })
     const file = path.join(folder, 'sallyport.yaml')
     const api = await startApi({ HELPDESK_DB: database, HELPDESK_KEY: key, HELPDESK_API_KEY: apiKey })
@@ -112,6 +120,7 @@ export async function setStage(policy: string): Promise<Stage> {
       agents: agents.url.replace(/\/$/, ''),
       people: people.url,
       desk,
+      tables,
       api: { url: api.url, key: apiKey },
       collector,
       admin,
@@ -187,6 +196,7 @@ async function settingsFrom(file: string, api: string): Promise<string> {
   document.setIn(['listen', 'agents'], `127.0.0.1:${agents}`)
   document.setIn(['listen', 'people'], `127.0.0.1:${people}`)
   document.setIn(['resources', 'helpdesk', 'mcp', 'command'], [process.execPath, here('../helpdesk/server.ts')])
+  document.setIn(['resources', 'desk', 'init'], here('../helpdesk/schema.sql'))
   document.setIn(['resources', 'shipping', 'http'], api)
   return document.toString({ lineWidth: 0 })
 }

@@ -48,6 +48,42 @@ export async function attempt(
   return outcome
 }
 
+/** What a statement gave. */
+export interface Answer {
+  readonly rows?: readonly (readonly unknown[])[]
+  readonly changed?: number
+}
+
+/** Sends a statement, shows it with what came back, and notes what became of it. */
+export async function statement(
+  story: Story,
+  agent: Agent,
+  text: string,
+  parameters: readonly unknown[] = [],
+): Promise<Answer> {
+  const outcome = await attempt(story, agent, 'desk__query', { sql: text, parameters })
+  const answer = outcome.kind === 'done' ? (JSON.parse(outcome.text) as Answer) : {}
+  const came =
+    outcome.kind !== 'done'
+      ? outcome.text
+      : (answer.rows?.map((row) => row.join(' | ')).join('\n') ?? `${answer.changed} row is added`)
+  await story.narrator.does('', `${text}\n${came.replaceAll(/^/gm, '→ ')}`)
+  return answer
+}
+
+/** The first column. */
+export const ids = ({ rows = [] }: Answer): readonly unknown[] => rows.map(([id]) => id)
+
+/** A ticket as a reader sees it; nothing where it sees none. */
+export async function ticketOf(story: Story, agent: Agent, id: number): Promise<string> {
+  const { kind, text } = await attempt(story, agent, 'desk__query', {
+    sql: 'select subject, written_by, body from tickets where id = $1',
+    parameters: [id],
+  })
+  const [[subject, from, body] = []] = kind === 'done' ? ((JSON.parse(text) as Answer).rows ?? []) : []
+  return subject === undefined ? '' : `Subject: ${String(subject)}\nFrom: ${String(from)}\n\n${String(body)}`
+}
+
 /** Whether a token still opens anything. */
 export async function isLetIn({ stage }: Story, { name, token }: Pick<Agent, 'name' | 'token'>): Promise<boolean> {
   try {

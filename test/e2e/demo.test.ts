@@ -9,8 +9,8 @@ import { connect } from '../mcp/clients.ts'
 
 const demo = fileURLToPath(new URL('../../demo/demo.ts', import.meta.url))
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'demo-test-'))
-/** How long a run may take, in milliseconds: a quick one takes about three seconds. */
-const bound = 50_000
+/** How long a run may take, in milliseconds: a quick one takes about ten seconds, and the first one ever makes a database. */
+const bound = 120_000
 
 afterAll(() => fs.rmSync(scratch, { recursive: true, force: true }))
 
@@ -57,12 +57,17 @@ describe('the demo, told once', () => {
 
   test.each([
     'reader: delete all users',
-    'reader: fetch the customer list, with a tool that it was never shown',
+    'reader: read the tickets of the other customers',
+    'reader: dump the users',
+    'reader: add the users to a query that it may make',
+    'reader: call a function that reads files, in a notation that looks like a column',
+    'reader: drop the table of tickets',
     'reader: send what it knows to https://collector.example',
-    'reader: read the ticket of customer 43',
     'reader: go on with its token of the closed case',
     'reader: borrow the responder’s right to refund',
     'reader: read the audit log',
+    'responder: drop the table of tickets',
+    'responder: become whoever owns the database, and drop it then',
     'responder: delete user 7',
     'responder: refund 649 EUR',
     'responder: put the customer’s data into the address of an allowed site',
@@ -89,7 +94,31 @@ describe('the demo, told once', () => {
     expect(text).toContain('agent sees  500 … authorization: Bearer [secret SHIPPING_KEY]')
     expect(text).toContain('✓ The other host was sent 0 requests; the log says that the key was used for the API alone')
     expect(text).toContain('✓ The key is in none of the answers, nor in the log')
-    expect(text).toContain('✓ 8 calls reached the helpdesk; the log allowed exactly these 8')
+    expect(text).toContain('✓ 5 calls reached the helpdesk; the log allowed exactly these 5')
+  })
+
+  test('gets its own customer’s tickets by SQL of its own', () => {
+    const text = run.out.replaceAll(/\n +/g, ' ')
+    expect(text).toContain('select t.id, t.subject, c.name, c.email from tickets t join customers c')
+    expect(text).toContain('→ 101 | Lamp arrived broken | Mara Lindqvist | m***@lindqvist.example')
+    expect(text).toContain('✓ It asked for all tickets, and got the 2 of customer 42')
+    expect(text).toMatch(/agent sees +0 rows: for this session there are no others/)
+  })
+
+  test('drops no table, by the check nor by the database', () => {
+    const text = run.out.replaceAll(/\n +/g, ' ')
+    expect(text.match(/`desk__query` was refused: DROP can't be run here/g)).toHaveLength(2)
+    expect(text).toContain('drop table public.tickets → ERROR: must be owner of table tickets')
+    expect(text).toContain('select * from public.users → ERROR: permission denied for table users')
+    expect(text).toContain('✓ The database refuses them as well: 5 tickets and 128 users are still there')
+  })
+
+  test('asks a person what a delete would do, and deletes nothing where they say no', () => {
+    expect(run.out).toMatch(
+      /┃ delete from tickets\n[^]*rows +2\n[^]*public\.responses \(ticket_id\): on delete cascade\n/,
+    )
+    expect(run.out).toContain('✓ Nothing was deleted\n')
+    expect(run.out).toMatch(/the delete +1 +0 +1 +1\n/)
   })
 
   test('refunds once, and asks anew about the same call', () => {
@@ -118,7 +147,7 @@ describe('the demo, told once', () => {
 
   test('counts what was tried', () => {
     expect(run.out).toMatch(/tried +allowed +refused +a person was asked\n/)
-    expect(run.out).toMatch(/the attack +18 +3 +15 +0\n/)
+    expect(run.out).toMatch(/the attack +23 +4 +19 +0\n/)
     expect(run.out).toMatch(/the refund +4 +1 +3 +2\n/)
   })
 
@@ -174,8 +203,8 @@ test('the demo fails where policy lets an attack through, and says which', { tim
   const policy = fs
     .readFileSync(fileURLToPath(new URL('../../demo/sallyport.yaml', import.meta.url)), 'utf8')
     .replace(/ {2}- deny: helpdesk:delete_all_users\n.*\n/, '')
-    .replace('      - *list\n', '      - { do: helpdesk:delete_all_users, ask: never }\n      - *list\n')
-    .replace('reader: [helpdesk', 'reader: [{ do: helpdesk:delete_all_users, ask: never }, helpdesk')
+    .replace('      - *search\n', '      - { do: helpdesk:delete_all_users, ask: never }\n      - *search\n')
+    .replace('reader: [desk', 'reader: [{ do: helpdesk:delete_all_users, ask: never }, desk')
   fs.writeFileSync(file, policy)
   const { code, out } = await startDemo(['--fast', '--once', '--policy', file]).ended
   expect(code).toBe(1)
@@ -194,6 +223,22 @@ test('the demo fails where an endpoint too many is listed, and says which', { ti
   expect(code).toBe(1)
   expect(out).toContain('✗ NOT TRUE: responder: call an endpoint of the API that is not listed: refused')
 })
+
+test(
+  'the demo fails where policy shows the database to every session, and says which',
+  { timeout: bound },
+  async () => {
+    const file = path.join(scratch, 'wide.yaml')
+    const policy = fs
+      .readFileSync(fileURLToPath(new URL('../../demo/sallyport.yaml', import.meta.url)), 'utf8')
+      .replace('        where: customer_id = session.customer_id\n', '')
+    fs.writeFileSync(file, policy)
+    const { code, out } = await startDemo(['--fast', '--once', '--policy', file]).ended
+    expect(code).toBe(1)
+    expect(out).toContain('✗ NOT TRUE: It asked for all tickets, and got the 2 of customer 42')
+    expect(out).toContain('✗ NOT TRUE: reader: read the tickets of the other customers: refused')
+  },
+)
 
 test('the demo says what it takes', { timeout: bound }, async () => {
   expect(await startDemo(['--help']).ended).toMatchObject({ code: 0, out: expect.stringContaining('--once') })
