@@ -763,3 +763,11 @@ test('a resource that wants people asked has them asked, also where an entry nev
   })
   expect(word(decided({ may: [] }, actionOf('crm:lookup', 'read', { asks })))).toBe('unknown')
 })
+
+test('statements of programs may repeat; calls of tools may not', () => {
+  const world: World = { may: [lookup], limits: [parseLimit('repeats', '20/min'), parseLimit('calls', '5/min')] }
+  const measures = (via: Action['via']) =>
+    limitsOf(actionOf('crm:lookup', 'read', { via }), factsOf(world)).map(({ limit }) => limit.measure)
+  expect(measures('mcp')).toEqual(['repeats', 'calls'])
+  expect(measures('sql')).toEqual(['calls'])
+})

@@ -162,6 +162,8 @@ export function limitsOf(action: Action, { policy, chain, argsDigest }: Facts): 
     applied.push(...limitsOfResource(policy.resourceLimits.get(resource) ?? [], resource, action.host, sessions))
   for (const { session, agent, holds, limits } of chain) {
     const own = (limit: Limit, owner: string, whose: string): void => {
+      // Programs repeat their statements by nature. What `repeats` ends is a model that goes in circles.
+      if (limit.measure === 'repeats' && action.via === 'sql') return
       const ofSession = limit.per === 'session' || limit.measure === 'repeats'
       const key = counterKey(ofSession ? `session:${session.id}:${owner}` : owner, limit)
       applied.push({

@@ -645,7 +645,7 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       expect(decision).toMatchObject({
         type: 'decision',
         decision: 'allow',
-        via: 'sql',
+        via: 'mcp',
         permission: 'desk.customers:select',
         parts: ['desk.customers:select', 'desk.tickets:select'],
         args: { statement: 'select t.id from tickets t, customers c where c.id = $1 and t.id = 1', parameters: [7] },

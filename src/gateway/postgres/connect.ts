@@ -275,18 +275,25 @@ function registry(resource: PostgresResource) {
     }
   }
 
+  /** Statements go one after the other: the client takes no other while one is on its way. */
+  let last: Promise<unknown> = Promise.resolve()
+  function run(statement: string, values: readonly unknown[]): Promise<void> {
+    const done = last.then(async () => {
+      const connection = await client()
+      await connection.query(statement, [...values]).catch((cause: unknown) => {
+        throw notSetUp(alias, cause)
+      })
+    })
+    last = done.catch(() => {})
+    return done
+  }
+
   return {
-    async set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<void> {
+    set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<void> {
       const statement = `insert into ${table} (pid, role, scope) values ($1, $2, $3) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now()`
-      await (await client()).query(statement, [pid, role, JSON.stringify(facts)]).catch((cause: unknown) => {
-        throw notSetUp(alias, cause)
-      })
+      return run(statement, [pid, role, JSON.stringify(facts)])
     },
-    async forget(pid: number): Promise<void> {
-      await (await client()).query(`delete from ${table} where pid = $1`, [pid]).catch((cause: unknown) => {
-        throw notSetUp(alias, cause)
-      })
-    },
+    forget: (pid: number): Promise<void> => run(`delete from ${table} where pid = $1`, [pid]),
     async close(): Promise<void> {
       if (control !== undefined) await control.then((each) => each.end()).catch(() => {})
     },

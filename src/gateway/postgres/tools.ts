@@ -122,7 +122,7 @@ async function prepareQuery(ports: ToolPorts, args: JsonObject, session: string)
       { ...refused, because: said },
       { seen: description, parameters },
     )
-    return { action, perform: () => Promise.reject(new Failure('forbidden', said)) }
+    return { action: { ...action, via: 'mcp' }, perform: () => Promise.reject(new Failure('forbidden', said)) }
   }
   const no = (sqlstate: string, because: string): ToolCall => refuse({ kind: 'refused', sqlstate, because })
 
@@ -134,7 +134,7 @@ async function prepareQuery(ports: ToolPorts, args: JsonObject, session: string)
     return no('0A000', `expected SELECT, INSERT, UPDATE or DELETE: ${statement.command} has no use here`)
   if (statement.isCatalog) return no('42501', 'expected a statement over your tables: `describe` tells what there is')
   if (statement.uses.length === 0) return no('42501', 'expected a statement over at least one of your tables')
-  const action = statementAction(session, resource, statement, text, parameters)
+  const action: Action = { ...statementAction(session, resource, statement, text, parameters), via: 'mcp' }
   for (const use of statement.uses) {
     const missing = unheld(resource, use, may)
     if (missing === undefined) continue
