@@ -51,7 +51,7 @@ export async function attack(story: Story, { reader, responder }: Case, closed: 
       run: () => sql(reader, 'select id, subject from tickets union all select id, password_hash from users'),
     },
     {
-      what: 'reader: call a function that reads files, in a notation that looks like a column',
+      what: 'reader: call a function that reads files, written like a column',
       run: () => sql(reader, "select ('/etc/passwd'::text).pg_read_file from tickets"),
     },
     { what: 'reader: drop the table of tickets', run: () => sql(reader, 'drop table tickets') },

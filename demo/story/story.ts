@@ -81,7 +81,7 @@ export async function ticketOf(story: Story, agent: Agent, id: number): Promise<
     parameters: [id],
   })
   const [[subject, from, body] = []] = kind === 'done' ? ((JSON.parse(text) as Answer).rows ?? []) : []
-  return subject === undefined ? '' : `Subject: ${String(subject)}\nFrom: ${String(from)}\n\n${String(body)}`
+  return typeof body === 'string' ? `Subject: ${subject as string}\nFrom: ${from as string}\n\n${body}` : ''
 }
 
 /** Whether a token still opens anything. */

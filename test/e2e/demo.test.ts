@@ -60,7 +60,7 @@ describe('the demo, told once', () => {
     'reader: read the tickets of the other customers',
     'reader: dump the users',
     'reader: add the users to a query that it may make',
-    'reader: call a function that reads files, in a notation that looks like a column',
+    'reader: call a function that reads files, written like a column',
     'reader: drop the table of tickets',
     'reader: send what it knows to https://collector.example',
     'reader: go on with its token of the closed case',

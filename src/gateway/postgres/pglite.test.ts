@@ -73,7 +73,7 @@ const rows = async ({ client }: Backend, text: string, values?: unknown[]): Prom
 const codeOf = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => 'it succeeded',
-    (thrown: { code?: string }) => thrown.code,
+    (thrown: unknown) => (thrown as { readonly code?: string }).code,
   )
 async function superuser<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
   const { client } = embedded.connect(undefined as never)

@@ -135,8 +135,9 @@ async function initialise(client: pg.Client, file: string): Promise<void> {
     "select pg_catalog.shobj_description(oid, 'pg_database') as mark from pg_catalog.pg_database where datname = pg_catalog.current_database()",
   )
   if (rows[0]?.mark === mark) return
-  const script = await fs.promises.readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new Failure('invalid', `it can't be read (${cause.code ?? 'unknown error'})`, { cause })
+  const script = await fs.promises.readFile(file, 'utf8').catch((cause: unknown) => {
+    const { code = 'unknown error' } = cause as NodeJS.ErrnoException
+    throw new Failure('invalid', `it can't be read (${code})`, { cause })
   })
   await client.query('begin')
   await client.query(script)
@@ -309,7 +310,7 @@ function createShared(folder: string, patience: Patience) {
       }
       const stream = new EmbeddedStream(served)
       const client = new pg.Client({
-        stream: () => stream as never,
+        stream: () => stream,
         user: actor?.role ?? owner,
         database: embeddedName,
         password: '',
