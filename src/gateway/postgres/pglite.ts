@@ -322,9 +322,10 @@ function createShared(folder: string, patience: Patience) {
     async close(): Promise<void> {
       isClosed = true
       const until = performance.now() + patience.grace + 1_000
-      for (const end of [...members.values()]) end(new Crashed('57P01', 'the embedded database is closed'))
-      for (const { stop } of [...waiting]) stop(new Crashed('57P01', 'the embedded database is closed'))
-      while (holder !== undefined && performance.now() < until) await pause(10)
+      for (const end of members.values()) end(new Crashed('57P01', 'the embedded database is closed'))
+      for (const { stop } of waiting.splice(0)) stop(new Crashed('57P01', 'the embedded database is closed'))
+      const isHeld = (): boolean => holder !== undefined
+      while (isHeld() && performance.now() < until) await pause(10)
       await engine.close()
     },
   }
