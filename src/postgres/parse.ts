@@ -8,7 +8,7 @@ import type { Refused, Understood, Verdict } from './verdict.ts'
 import type { Answer, Order } from './worker.ts'
 
 /** How long parsing and checking one text may take, in milliseconds. An ordinary one takes a tenth of one. */
-const mostTime = 250
+const mostTime = 1_000
 /** How many texts of one caller may wait. */
 const mostWaiting = 32
 /** How many texts may wait at all. */
@@ -25,7 +25,7 @@ const mostComments = 50
 const mostOperatorRun = 400
 
 export interface CheckerOptions {
-  /** Milliseconds that one text may take, where it is not 250. */
+  /** Milliseconds that one text may take, where it is not 1,000. Ordinary ones take one; a machine that is busy may need more. */
   readonly deadline?: number
   /** How many texts of one caller may wait, where it is not 32. */
   readonly waiting?: number

@@ -322,7 +322,7 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
 
     beforeAll(async () => {
       server = await startPostgres({ version })
-      checker = openChecker()
+      checker = openChecker({ deadline: 5_000 })
       desk = await startDesk(server, {
         tables: deskTables + hidden,
         change: (database) => {

@@ -193,6 +193,22 @@ describe('connections that share one backend', () => {
     expect(await rows(ada, 'select name from pg_prepared_statements order by name')).toEqual([['mine'], ['same']])
   })
 
+  test.each(['reset all', 'discard all', 'set search_path to default', 'reset search_path'])(
+    'go back to the settings of their role with: %s',
+    async (statement) => {
+      const [ada, reader] = [await as(7), await as(7, 'reader')]
+      for (const each of [ada, reader]) await rows(each, statement)
+      for (const each of [ada, reader])
+        expect(await rows(each, 'select subject from tickets order by id')).toEqual([['ada one'], ['ada two']])
+      expect(
+        await rows(
+          reader,
+          "select current_setting('default_transaction_read_only'), current_setting('temp_file_limit')",
+        ),
+      ).toEqual([['on', '262144kB']])
+    },
+  )
+
   test('a transaction keeps others waiting until it ends, and none sees what it has not committed', async () => {
     const [ada, bob] = [await as(7), await as(8)]
     await rows(ada, 'begin')
@@ -346,7 +362,7 @@ test('what is no boundary is known: one statement, which the check refuses, make
   const bob = await as(8)
   expect(await rows(bob, 'select session_user::text')).toEqual([[names.agent('desk-worker')]])
   expect(await codeOf(rows(bob, 'select * from public.tickets'))).toBe('42501')
-  const checker = openChecker()
+  const checker = openChecker({ deadline: 5_000 })
   const verdict = await checker.check('set session authorization postgres', resource.database, { one: true })
   await checker.close()
   expect(verdict.kind).toBe('refused')
