@@ -795,9 +795,9 @@ export const sqlAttacks: Readonly<Record<string, readonly Entry[]>> = {
   ],
 
   'what others do at the same time': [
-    'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()',
-    'select pg_cancel_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()',
-    'select (pid).pg_terminate_backend from pg_stat_activity where pid <> pg_backend_pid()',
+    'select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()',
+    'select pg_cancel_backend(pid) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()',
+    "select (pid).pg_terminate_backend from pg_stat_activity where usename = 'postgres'",
     'select pg_log_backend_memory_contexts(pid) from pg_stat_activity',
     'select pg_stat_get_backend_activity(n) from generate_series(1, 50) n',
     'select pid, query, client_addr from pg_stat_get_activity(null)',

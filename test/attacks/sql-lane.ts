@@ -4,6 +4,7 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import type { Socket } from 'node:net'
 import pg from 'pg'
 import { applySetup } from '../../src/postgres/apply.ts'
@@ -136,25 +137,15 @@ const around = `
       where a.usename = any ($1) and a.pid <> pg_backend_pid())
   ) as world`
 
-/** What ends by itself, with the connection or at once. */
-const passing = new Set([
-  'locks',
-  'temporary relations',
-  'sequences',
-  'a notification',
-  'a connection to somewhere else',
-  'the end of another connection',
-])
-
 export type Changes = readonly string[]
 
 /** Watches a database while it is attacked. */
 export interface Watch {
   /** The statements of an attack, in full. */
   filled(attack: Attack): readonly string[]
-  /** What differs from before, in words; and everything as it was again. */
+  /** What differs from before, in words; and all rows as they were again. */
   changes(isScoped?: boolean): Promise<{ readonly rows: Changes; readonly world: Changes }>
-  /** Until the server has seen the end of connections of agents. */
+  /** Once the server has seen the end of connections of agents, what did not go with them is mended. */
   settled(): Promise<void>
   close(): Promise<void>
 }
@@ -222,6 +213,7 @@ export async function watchOver(
       ),
     async changes(isScoped = true) {
       const { rows } = await admin.query<{ what: string }>(brokenRows(isScoped))
+      if (beside !== undefined && !isGone) await beside.query('select 1').catch(() => (isGone = true))
       const after = await look()
       const world = Object.keys(after).filter((name) => JSON.stringify(after[name]) !== JSON.stringify(before[name]))
       if (heard > 0) world.push('a connection to somewhere else')
@@ -235,10 +227,6 @@ export async function watchOver(
       notified = 0
       await stand()
       await admin.query(restore)
-      if (world.some((what) => !passing.has(what))) {
-        await mend()
-        before = await look()
-      }
       return { rows: rows.map(({ what }) => what), world }
     },
     async settled() {
@@ -247,7 +235,11 @@ export async function watchOver(
           'select count(*)::int as n from pg_stat_activity where usename = any ($1) and pid <> pg_backend_pid()',
           [roles],
         )
-        if ((rows[0]?.n ?? 0) <= (neighbour === undefined ? 0 : 1)) return
+        if ((rows[0]?.n ?? 0) > (neighbour === undefined ? 0 : 1)) continue
+        if (isDeepStrictEqual(await look(), before)) return
+        await mend()
+        before = await look()
+        return
       }
       throw new Error('connections of agents stay open')
     },
