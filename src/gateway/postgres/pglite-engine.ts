@@ -136,7 +136,7 @@ export function createEngine(folder: string, onCrash: (because: Crashed) => void
           () => crash(new Crashed('57014', 'canceling statement due to statement timeout')),
           Math.min(time, 2 ** 31 - 1),
         )
-        worker.postMessage({ kind: 'run', messages } satisfies Order)
+        tell(worker, { kind: 'run', messages })
       })
     } finally {
       clearTimeout(late)
@@ -167,7 +167,7 @@ export function createEngine(folder: string, onCrash: (because: Crashed) => void
       if (alive !== undefined) {
         const worker = alive
         const over = new Promise((resolve) => worker.once('exit', resolve))
-        worker.postMessage({ kind: 'end' } satisfies Order)
+        tell(worker, { kind: 'end' })
         const late = setTimeout(() => void worker.terminate(), farewell)
         await over
         clearTimeout(late)
@@ -188,6 +188,9 @@ export function createEngine(folder: string, onCrash: (because: Crashed) => void
   }
 }
 
+// oxlint-disable-next-line unicorn/require-post-message-target-origin -- that is a window's
+const tell = (worker: Worker, order: Order): void => worker.postMessage(order)
+
 const gone = new Crashed('57P02', 'the embedded database ended by itself, and is started again')
 
 const missing = (): Failure =>
@@ -204,7 +207,7 @@ const valuesIn = (body: Body): readonly (string | null)[] =>
 
 /** Keeps every other process out of the folder: two at once would destroy it. The lock ends with the process. */
 function lock(folder: string): () => void {
-  fs.mkdirSync(path.dirname(folder), { recursive: true })
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
   const held = new DatabaseSync(`${folder}.lock`, { timeout: 0 })
   try {
     held.exec('begin exclusive')

@@ -33,6 +33,8 @@ export interface Served {
   /** Waits until the backend is this connection's own. Fails with `Crashed`, or a Failure where there is none. */
   turn(signal: AbortSignal): Promise<void>
   release(): void
+  /** Settings may not be any more what they were. */
+  reset(): void
   run(messages: Buffer, hear: (bytes: Buffer) => void): Promise<void>
   query(text: string): Promise<readonly (readonly (string | null)[])[]>
   crash(because: Crashed): void
@@ -248,7 +250,11 @@ export class EmbeddedStream extends Duplex {
       if (type === back.readyForQuery) {
         this.status = buffer[end - 1] as number
         this.owed = Math.max(0, this.owed - 1)
-      }
+      } else if (
+        type === back.commandComplete &&
+        /^(?:RESET|SET|DISCARD)\b/.test(buffer.toString('latin1', start + 5, start + 13))
+      )
+        this.served.reset()
       whole = buffer
       first = first < 0 ? start : first
       last = end

@@ -164,6 +164,10 @@ interface Prepared {
 interface Member {
   readonly actor: Actor | undefined
   state: State | undefined
+  /** What a login as its role sets. */
+  defaults: State['settings']
+  /** Whether settings may have been reset: a server would go back to those of the login, and this backend had none. */
+  isReset: boolean
   isGone: boolean
 }
 
@@ -229,7 +233,7 @@ function createShared(folder: string, patience: Patience) {
       })
     holder = member
     try {
-      if (loaded !== member) await swap(member)
+      if (loaded !== member || member.isReset) await swap(member)
     } catch (thrown) {
       release(member)
       throw thrown
@@ -250,7 +254,10 @@ function createShared(folder: string, patience: Patience) {
     loaded = undefined
     if (!isClean) {
       const rows = await engine.query(leaving)
-      if (before?.isGone === false) before.state = stateIn(rows)
+      if (before?.isGone === false) {
+        before.state = stateIn(rows, before.isReset ? before.defaults : [])
+        before.isReset = false
+      }
       await engine.query('discard all')
     }
     isClean = false
@@ -269,7 +276,8 @@ function createShared(folder: string, patience: Patience) {
       on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now();`
     if (member.state === undefined) {
       const settings = await engine.query(settingsOfRole(role))
-      member.state = { settings: settings.map(([each]) => split(each ?? '')), prepared: [] }
+      member.defaults = settings.map(([each]) => split(each ?? ''))
+      member.state = { settings: member.defaults, prepared: [] }
     }
     const { settings, prepared } = member.state
     const set = settings.map(([name, value]) => `pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`)
@@ -284,7 +292,7 @@ function createShared(folder: string, patience: Patience) {
     /** Why nothing can be run. */
     broken: () => broken,
     connect(actor: Actor | undefined, bounds: Bounds): EmbeddedConnection {
-      const member: Member = { actor, state: undefined, isGone: false }
+      const member: Member = { actor, state: undefined, defaults: [], isReset: false, isGone: false }
       const served: Served = {
         pid: randomInt(1, 2 ** 31 - 1),
         patience,
@@ -298,6 +306,7 @@ function createShared(folder: string, patience: Patience) {
           }
         },
         release: () => release(member),
+        reset: () => void (member.isReset = true),
         run: (messages, hear) => engine.run(messages, bounds, hear),
         query: (text) => engine.query(text),
         crash: (because) => engine.crash(because),
@@ -344,10 +353,12 @@ union all
 select 'prepared', name, statement, parameter_types::pg_catalog.oid[]::text, from_sql::text
   from pg_catalog.pg_prepared_statements where name <> ''`
 
-function stateIn(rows: readonly (readonly (string | null)[])[]): State {
+/** @param defaults - Settings that are there where nothing else was set. */
+function stateIn(rows: readonly (readonly (string | null)[])[], defaults: State['settings']): State {
   const of = (kind: string) => rows.filter(([each]) => each === kind)
+  const set = of('setting').map(([, name, value]) => [name ?? '', value ?? ''] as const)
   return {
-    settings: of('setting').map(([, name, value]) => [name ?? '', value ?? ''] as const),
+    settings: [...defaults.filter(([name]) => !set.some(([other]) => other === name)), ...set],
     prepared: of('prepared').map(([, name, text, types, isSql]) => ({
       name: name ?? '',
       text: text ?? '',
