@@ -186,6 +186,11 @@ const around: readonly (readonly [...Drift, severity: Finding['severity']])[] = 
   ],
   ['select 1', 'database $d: every role can make temporary tables and functions', 'warning'],
   [
+    'grant create on database $d to public',
+    'database $d: every role can make schemas, and anything in them',
+    'warning',
+  ],
+  [
     'alter database $d set standard_conforming_strings = off',
     'database $d: standard_conforming_strings is off: a backslash would end strings elsewhere than Sallyport reads',
     'error',

@@ -484,9 +484,17 @@ const columnsOf = (rows: readonly (readonly string[])[]): string[][] =>
 /** What every role of the database can do, and so agents as well, should a statement ever pass the check that ought not. */
 async function surroundings(look: Look, { databaseName, expected, names }: Plan, say: Say): Promise<void> {
   const ours = [names.policy, names.internal, names.catalog]
-  const [public_] = await look<{ temp: boolean; create: string[]; strings: string; others: string[] }>(
+  const [public_] = await look<{
+    temp: boolean
+    make: boolean
+    create: string[]
+    strings: string
+    others: string[]
+  }>(
     `select exists (select from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
         where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'TEMPORARY') as temp,
+      exists (select from pg_database d, aclexplode(d.datacl) a
+        where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CREATE') as make,
       array(select nspname::text from pg_namespace n, aclexplode(n.nspacl) a
         where a.grantee = 0 and a.privilege_type = 'CREATE' order by 1) as create,
       current_setting('standard_conforming_strings') as strings,
@@ -504,6 +512,14 @@ async function surroundings(look: Look, { databaseName, expected, names }: Plan,
       `database ${databaseName}`,
       'every role can make temporary tables and functions',
       revoke(`temporary on database ${databaseName}`),
+    )
+  if (public_?.make)
+    say(
+      'warning',
+      'around',
+      `database ${databaseName}`,
+      'every role can make schemas, and anything in them',
+      revoke(`create on database ${databaseName}`),
     )
   for (const schema of public_?.create ?? [])
     say(
