@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { FactType } from '../core/condition.ts'
 import { Failure } from '../core/failure.ts'
-import type { Json, JsonObject } from '../core/json.ts'
+import type { JsonObject } from '../core/json.ts'
 import type { Label } from '../core/label.ts'
 import { covers } from '../core/permission.ts'
 import type { Pattern, Permission } from '../core/permission.ts'
@@ -17,14 +17,14 @@ import { parseTemplate } from './reference.ts'
 const plainName = /^[a-z_][a-z0-9_]{0,62}$/
 const tableName = named(plainName, 'at most 63 small letters, digits and `_`, not beginning with a digit')
 /** Any name that a column can have, save those that could be read as something else. */
-const columnName = z.string().regex(/^[^\0-\x1f\x7f"]{1,63}$/, 'expected the name of a column, without quotes')
+const columnName = z.string().regex(/^[^\p{Cc}"]{1,63}$/u, 'expected the name of a column, without quotes')
 const columns = z.array(columnName).max(1600)
 const factOrSql = z.string().min(1).max(10_000)
 
 function parseBase(text: string): { readonly schema?: string; readonly table: string } {
   const parts = text.split('.')
   const [first = '', second] = parts
-  if (parts.length > 2 || parts.some((part) => !/^[^\0-\x1f\x7f"]{1,63}$/.test(part)))
+  if (parts.length > 2 || parts.some((part) => !/^[^\p{Cc}"]{1,63}$/u.test(part)))
     throw new Failure('invalid', 'expected the name of a table, such as `public.tickets`, without quotes')
   return second === undefined ? { table: first } : { schema: first, table: second }
 }
@@ -123,7 +123,7 @@ export const postgresResource = z
       .optional(),
     schema: z
       .string()
-      .regex(/^[^\0-\x1f\x7f".]{1,63}$/, 'expected the name of a schema, without quotes')
+      .regex(/^[^\p{Cc}".]{1,63}$/u, 'expected the name of a schema, without quotes')
       .default('public')
       .describe('The schema of tables that are named without one.'),
     tables: z
@@ -160,7 +160,7 @@ export const postgresResource = z
   .superRefine((given, context) => {
     for (const [name, each] of Object.entries(given.tables)) {
       const complain = (key: string, message: string): void =>
-        void context.addIssue({ code: 'custom', path: ['tables', name, key], message })
+        context.addIssue({ code: 'custom', path: ['tables', name, key], message })
       for (const key of ['select', 'insert', 'update', 'key'] as const)
         if (new Set(each[key]).size < each[key].length) complain(key, 'a column stands here twice')
       for (const column of Object.keys(each.masks)) {
@@ -284,7 +284,7 @@ export const toolArguments = ({
   optional,
 }: PostgresResourceSettings['tools'][string]): JsonObject => ({
   type: 'object',
-  properties: args as Readonly<Record<string, Json>> as JsonObject,
+  properties: args,
   required: Object.keys(args).filter((name) => !optional.includes(name)),
   additionalProperties: false,
 })

@@ -172,8 +172,9 @@ export async function resolveReferences(loaded: LoadedSettings, sources: Referen
     }
     if ('postgres' in resource) {
       // An address that is kept as a whole says itself where it leads.
-      const isPlain = resource.postgres.every((part) => typeof part === 'string')
-      const towards = isPlain ? towardsUrl(name, resource.postgres.join('')) : { resource: name }
+      const plain = resource.postgres.flatMap((part) => (typeof part === 'string' ? part : []))
+      const isPlain = plain.length === resource.postgres.length
+      const towards = isPlain ? towardsUrl(name, plain.join('')) : { resource: name }
       const at = ['resources', name]
       const address = await fill(resource.postgres, [...at, 'postgres'], towards)
       const password = resource.password && (await fill(resource.password, [...at, 'password'], towards))

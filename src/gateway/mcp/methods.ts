@@ -191,7 +191,7 @@ export function createMethods(ports: MethodPorts): Methods {
     try {
       return await offer.prepare(args, session)
     } catch (thrown) {
-      return { perform: () => Promise.reject(thrown as Error) }
+      return { perform: () => Promise.reject(thrown) }
     }
   }
 
