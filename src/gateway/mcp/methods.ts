@@ -191,7 +191,11 @@ export function createMethods(ports: MethodPorts): Methods {
     try {
       return await offer.prepare(args, session)
     } catch (thrown) {
-      return { perform: () => Promise.reject(thrown) }
+      return {
+        perform: async () => {
+          throw thrown
+        },
+      }
     }
   }
 
