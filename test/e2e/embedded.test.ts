@@ -160,6 +160,21 @@ describe('an embedded database', () => {
     })
   }, 60_000)
 
+  test('carries out a changed configuration at a reload', async () => {
+    const { token } = await session(7)
+    expect(await query(token, 'select body from tickets')).toBeUndefined()
+    const { tickets } = settings.resources.desk.tables
+    const wider = {
+      ...settings.resources.desk,
+      tables: { tickets: { ...tickets, select: [...tickets.select, 'body'] } },
+    }
+    gateway.write({ ...settings, resources: { desk: wider } })
+    await gateway.admin('POST', '/v1/reload', {})
+    const again = await session(8)
+    expect(await query(again.token, 'select distinct body from tickets')).toMatchObject({ rows: [['BOBS-BODY']] })
+    expect(await query(token, 'select body from tickets where id = 1')).toMatchObject({ rows: [['body of ada one']] })
+  }, 60_000)
+
   test('says so where it is to be set up by hand', async () => {
     const { status, text } = await gateway.people('POST', '/v1/databases/desk/apply', { admin: 'postgres://a@b/c' })
     expect([status, text]).toEqual([400, expect.stringContaining('`desk` is an embedded database: it sets itself up')])
