@@ -5,16 +5,16 @@ import { Failure } from '../../core/failure.ts'
 import type { Json } from '../../core/json.ts'
 import type { Clock } from '../../guard/clock.ts'
 import { applySetup, planText } from '../../postgres/apply.ts'
-import type { Verb } from '../../postgres/description.ts'
 import { suggest } from '../../postgres/introspect.ts'
 import { agentPassword } from '../../postgres/password.ts'
 import { planRemove, planSetup } from '../../postgres/setup.ts'
-import type { Plan, Settings } from '../../postgres/setup.ts'
+import type { Plan } from '../../postgres/setup.ts'
 import { listTables } from '../../postgres/tables.ts'
 import { verify } from '../../postgres/verify.ts'
 import type { Finding } from '../../postgres/verify.ts'
 import { clientFor, destroy } from './connect.ts'
 import type { Address, PostgresResource } from './resource.ts'
+import { settingsOf } from './settings.ts'
 
 // Setting databases up, looking whether they are as planned, and taking everything away again. An administrator's address
 // is used for one call: it is kept nowhere, and no message, event or error holds a part of it that is a secret.
@@ -276,22 +276,6 @@ function listed({ alias, database, held, address }: PostgresResource): ListedDat
   } catch (thrown) {
     return { ...common, problem: Failure.from(thrown).message }
   }
-}
-
-/** What each agent's role may do: what its own lists and those of others name, and what its tools need. */
-export function settingsOf(
-  { held, tools, connections }: PostgresResource,
-  address: Pick<Address, 'user' | 'password' | 'database'>,
-): Settings {
-  const agents = [...held].map(([agent, of]) => {
-    const tables = new Map([...of.tables].map(([table, verbs]) => [table, new Set(verbs)]))
-    const uses = [...of.tools].flatMap((tool) => tools.get(tool)?.statement.uses ?? [])
-    for (const { table, verb } of uses) tables.set(table, (tables.get(table) ?? new Set<Verb>()).add(verb))
-    return [agent, tables] as const
-  })
-  const { user, password, database: databaseName } = address
-  const gateway = { user, ...(password === '' ? {} : { password }) }
-  return { databaseName, gateway, agents: new Map(agents), connections }
 }
 
 /** With the name of the resource in what is to be done. */

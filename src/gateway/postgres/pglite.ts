@@ -7,12 +7,12 @@ import { applySetup } from '../../postgres/apply.ts'
 import type { Names } from '../../postgres/description.ts'
 import { literal, quoted } from '../../postgres/names.ts'
 import { planSetup } from '../../postgres/setup.ts'
-import { settingsOf } from './administration.ts'
 import { Crashed, createEngine } from './pglite-engine.ts'
 import type { Bounds, Engine } from './pglite-engine.ts'
 import { EmbeddedStream } from './pglite-stream.ts'
 import type { Patience, Served } from './pglite-stream.ts'
 import type { PostgresResource } from './resource.ts'
+import { settingsOf } from './settings.ts'
 import { from, int16, int32, message, parseMessage, syncMessage } from './wire/frames.ts'
 
 // Databases for a first look: PostgreSQL as WebAssembly, in a thread, in a folder. There is one backend, which all
