@@ -822,6 +822,10 @@ export const sqlAttacks: Readonly<Record<string, readonly Entry[]>> = {
     "select case when exists (select from public.tickets where body like 'B%') then 1 / 0 else 1 end",
     "select regexp_replace(body, '(' || body, '') from tickets where id > 2",
     'insert into responses (ticket_id, body) values (1, (select body from tickets where id = 3))',
+    'update tickets set status = null where id = 1',
+    'update tickets set status = null',
+    "insert into preferences (customer_id, key) values (null, 'theme')",
+    'insert into tickets (customer_id, subject) values (7, null) returning *',
   ],
 
   'comments and encodings': [

@@ -184,6 +184,8 @@ export async function watchOver(
   admin.on('notification', () => (notified += 1))
   await admin.query('listen attack')
 
+  // What another session of the same role says: the server tells that to every connection of the role.
+  const said = "select 'NEIGHBOUR' where false"
   let beside: pg.Client | undefined
   let isGone = true
   async function stand(): Promise<void> {
@@ -191,7 +193,7 @@ export async function watchOver(
     beside = await neighbour()
     isGone = false
     beside.on('end', () => (isGone = true))
-    await beside.query("select 'NEIGHBOUR' where false")
+    await beside.query(said)
   }
   await stand()
   const look = async (): Promise<Record<string, unknown>> => {
@@ -213,7 +215,7 @@ export async function watchOver(
       ),
     async changes(isScoped = true) {
       const { rows } = await admin.query<{ what: string }>(brokenRows(isScoped))
-      if (beside !== undefined && !isGone) await beside.query('select 1').catch(() => (isGone = true))
+      if (beside !== undefined && !isGone) await beside.query(said).catch(() => (isGone = true))
       const after = await look()
       const world = Object.keys(after).filter((name) => JSON.stringify(after[name]) !== JSON.stringify(before[name]))
       if (heard > 0) world.push('a connection to somewhere else')
@@ -293,6 +295,12 @@ export function overhear(client: pg.Client): { take(): string } {
     },
   }
 }
+
+/**
+ * Without what a superuser is told of the row that failed, whole: an agent's role is told of its own columns, and the
+ * gateway passes no detail on.
+ */
+export const withoutDetails = (heard: string): string => heard.replaceAll(/\0DFailing row contains [^\0]*\0/g, '\0')
 
 /** How it ended: `ok`, the SQLSTATE of an error, or `lost` for a connection that is no more. */
 export async function sent(client: pg.Client, statement: string, isExtended = false): Promise<string> {
