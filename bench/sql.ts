@@ -1,7 +1,7 @@
 // What a statement costs through the wire of Sallyport, with every check, and every decision durable before the statement
 // goes on: pgbench's select-only script directly, through PgBouncer where there is one (sessions, one server connection for
 // each client: it reads no SQL), and through the gateway, taking turns. `node bench/sql.ts [--seconds 2] [--rounds 3] [--scale 10]
-// [--only prepared] [--profile <folder>]`. PgBouncer is looked for on the path, or as the program that PGBOUNCER names.
+// [--warm 5] [--only prepared] [--profile <folder>]`. PgBouncer is looked for on the path, or as what PGBOUNCER names.
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -51,7 +51,7 @@ async function measureAll(folder: string): Promise<void> {
   await run('pgbench', ['-i', '-q', '-s', String(scale), url])
   const direct = new URL(url)
   const memory = fs.mkdtempSync(path.join(fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'sallyport-bench-'))
-  const bouncer = await startBouncer(folder, direct)
+  const bouncer = await startBouncer(direct)
   const durable = await startGateway(folder, direct, 'durable', scale)
   const quick = await startGateway(memory, direct, 'quick', scale)
   const ways: Readonly<Record<string, Way>> = {
@@ -66,6 +66,10 @@ async function measureAll(folder: string): Promise<void> {
     const protocols = ['simple', 'prepared'].filter((each) => at < 0 || process.argv[at + 1] === each)
     const rows: object[] = []
     const syncs: number[] = []
+    // What has run often enough is compiled by then.
+    for (const protocol of protocols)
+      for (const way of Object.values(ways))
+        await measure(folder, way, { protocol, clients: 8, seconds: flag('warm', 5) })
     for (const protocol of protocols)
       for (const clients of [1, 8]) {
         const all = new Map(Object.keys(ways).map((name) => [name, [] as Measured[]]))
@@ -212,7 +216,7 @@ async function startGateway(folder: string, direct: URL, name: string, scale: nu
 }
 
 /** PgBouncer as it comes, pooling sessions; nothing, where there is none. */
-async function startBouncer(folder: string, direct: URL) {
+async function startBouncer(direct: URL) {
   const program = [process.env['PGBOUNCER'] ?? 'pgbouncer', '/usr/sbin/pgbouncer'].find(installed)
   if (program === undefined) return undefined
   const [version = ''] = execFileSync(program, ['--version'], { encoding: 'utf8' }).split('\n')
@@ -221,7 +225,7 @@ async function startBouncer(folder: string, direct: URL) {
   const { port } = reserved.address() as AddressInfo
   await new Promise((resolve) => reserved.close(resolve))
   // It does not run as root.
-  const own = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+  const own = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : undefined
   const place = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-bouncer-'))
   fs.writeFileSync(path.join(place, 'users'), `"${direct.username}" "${direct.password}"\n`)
   fs.writeFileSync(
@@ -230,7 +234,7 @@ async function startBouncer(folder: string, direct: URL) {
       `listen_port = ${port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = ${place}/users\npool_mode = session\n` +
       `max_client_conn = 100\ndefault_pool_size = 20\nlog_connections = 0\nlog_disconnections = 0\n`,
   )
-  if ('uid' in own) for (const each of ['', 'users', 'ini']) fs.chownSync(path.join(place, each), own.uid, own.gid)
+  if (own !== undefined) for (const each of ['', 'users', 'ini']) fs.chownSync(path.join(place, each), own.uid, own.gid)
   const child = spawn(program, ['-q', path.join(place, 'ini')], { stdio: 'ignore', cwd: place, ...own })
   for (let tries = 0; ; tries++) {
     const isThere = await new Promise<boolean>((resolve) => {
