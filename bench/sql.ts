@@ -51,9 +51,10 @@ async function measureAll(folder: string): Promise<void> {
   await run('pgbench', ['-i', '-q', '-s', String(scale), url])
   const direct = new URL(url)
   const memory = fs.mkdtempSync(path.join(fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'sallyport-bench-'))
-  const bouncer = await startBouncer(direct)
   const durable = await startGateway(folder, direct, 'durable', scale)
   const quick = await startGateway(memory, direct, 'quick', scale)
+  // Last: what was started before ends with this process, whatever happens.
+  const bouncer = await startBouncer(direct)
   const ways: Readonly<Record<string, Way>> = {
     direct: { env: envOf(direct) },
     ...(bouncer === undefined ? {} : { PgBouncer: bouncer.way }),
