@@ -11,7 +11,7 @@ const megabyte = 1_000_000
 /** What is sent in all, if it is taken: 210 MB. */
 const much = 3_200 * 0x10000
 /** What the process may have more than before, at any moment: buffers of sockets, and what is not collected yet. */
-const most = 80 * megabyte
+const most = 120 * megabyte
 
 let upstream: Server
 let onRequest: (socket: Socket, first: Buffer) => void
