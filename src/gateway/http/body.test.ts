@@ -120,8 +120,10 @@ describe('an encoded body', () => {
 
   test('that is no such thing is refused, not passed on', async () => {
     await fc.assert(
+      // Brotli has no mark and no checksum: noise can be a text in it.
       fc.asyncProperty(fc.uint8Array({ minLength: 12, maxLength: 100 }), encodings, async (noise, encoding) => {
-        // Deflated by chance: noise that has an end and a checksum is not found by chance.
+        fc.pre(encoding !== 'br')
+        // Noise that has an end and a checksum is not found by chance.
         expect(await outcome(decoded(Buffer.from(noise), encoding, 1_000))).toMatch(/^(?:invalid|too_large)$/)
       }),
     )
