@@ -136,7 +136,7 @@ describe('search and tail', () => {
     const { out, code } = await run(['tail', '-f', '-n', '1', '--dir', dir], {
       signal: stop.signal,
       onOut: (text) => {
-        if (text.includes('_5')) fs.appendFileSync(segment(dir), `{"at":1,"id":"evt_${name}_6","type":"new"}\n`)
+        if (text.includes(`${name}_5`)) fs.appendFileSync(segment(dir), `{"at":1,"id":"evt_${name}_6","type":"new"}\n`)
         else stop.abort()
       },
     })
