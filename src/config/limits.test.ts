@@ -28,6 +28,7 @@ resources: { crm: { ${resource}, limits: { sent: [10 MB/session, 1 GB/day], byte
 test.each([
   ['mcp', 'mcp: { command: [crm] }'],
   ['functions', 'functions: { list: read }'],
+  ['postgres', 'postgres: "postgres://sallyport@db.example.com/crm", tables: { tickets: { select: [id] } }'],
 ])('a resource of kind %s has limits of calls and results', (_kind, resource) => {
   const { policy } = readPolicy(`resources: { crm: { ${resource}, limits: { calls: 100/min, bytes: 1 MB/session } } }`)
   expect(policy.resourceLimits.get('crm')).toHaveLength(2)

@@ -10,6 +10,7 @@ import { compileSchema } from '../guard/schema.ts'
 import { verbs } from '../postgres/description.ts'
 import type { Database, Mask, Table, Verb } from '../postgres/description.ts'
 import { duration, named, readers, size, textRead, toolName, trust } from './forms.ts'
+import { limitsOfCalls } from './limits.ts'
 import { parseTemplate } from './reference.ts'
 
 // Resources of kind `postgres`: a database, and what of it agents may know.
@@ -156,6 +157,7 @@ export const postgresResource = z
       .describe('Connections of one agent to the database at one moment.'),
     trust: trust.default('untrusted'),
     readers: readers.default('internal'),
+    limits: limitsOfCalls,
   })
   .superRefine((given, context) => {
     for (const [name, each] of Object.entries(given.tables)) {
