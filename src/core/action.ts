@@ -38,7 +38,13 @@ export interface Action {
   /** The operator wants people asked, whatever policy says: how the resource is configured. */
   readonly asks?: { readonly rule: string; readonly because: string }
   /** It is nothing that is ever passed on, whatever policy says: what can't be read, or does more than can be decided. */
-  readonly refused?: { readonly rule: string; readonly because: string; readonly detail?: string }
+  readonly refused?: {
+    readonly rule: string
+    readonly because: string
+    readonly detail?: string
+    /** `denied` where it is not said. */
+    readonly code?: 'invalid_arguments'
+  }
   /** The operation exists but may not be performed now, whatever policy says: for example a quarantined tool. */
   readonly barred?: { readonly code: 'quarantined' | 'unavailable'; readonly because: string }
 }

@@ -754,6 +754,25 @@ test('what the gateway can make nothing of is refused with its reason, whatever 
     })
 })
 
+test('wrong arguments are told as such, also where nobody holds the permission of the operation itself', () => {
+  const because = '/sql: expected a string'
+  const refused = { rule: 'schema', because, code: 'invalid_arguments' } as const
+  const world: World = { may: [] }
+  expect(decided(world, actionOf('desk:query', 'read', { refused }))).toMatchObject({
+    kind: 'deny',
+    code: 'invalid_arguments',
+    rules: ['schema'],
+    because,
+  })
+  const problems = [{ path: '/sql', message: 'expected a string' }]
+  expect(decided({ may: [lookup] }, actionOf('crm:lookup', 'read', { problems }))).toMatchObject({
+    kind: 'deny',
+    code: 'invalid_arguments',
+    because,
+  })
+  expect(word(decided(world, actionOf('desk:query', 'read', { problems })))).toBe('unknown')
+})
+
 test('a resource that wants people asked has them asked, also where an entry never asks', () => {
   const asks = { rule: 'resources.db.tables.tickets.ask', because: 'more than 10 rows' }
   expect(decided({ may: [{ ...lookup, ask: 'never' }] }, actionOf('crm:lookup', 'read', { asks }))).toMatchObject({

@@ -1,6 +1,6 @@
 import { bothAsks } from './approval.ts'
 import type { Approval, Ask } from './approval.ts'
-import type { Action, Part } from './action.ts'
+import type { Action, Part, Problem } from './action.ts'
 import type { Condition, Scope } from './condition.ts'
 import type { Label } from './label.ts'
 import { check, counterKey, limitsOfResource } from './limit.ts'
@@ -90,9 +90,9 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   if (over !== undefined) return deny('session_over', over)
 
   if (action.refused !== undefined) {
-    const { rule, because, detail } = action.refused
+    const { rule, because, detail, code = 'denied' } = action.refused
     trace({ what: rule, result: 'refused', note: because })
-    return deny('denied', because, [rule], detail)
+    return deny(code, because, [rule], detail)
   }
 
   const byLink = facts.chain.flatMap((link) =>
@@ -105,10 +105,7 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   if (action.barred !== undefined) return deny(action.barred.code, action.barred.because)
   if (action.problems.length > 0) {
     trace({ what: 'schema', result: 'refused', note: action.problems[0]?.message })
-    return deny(
-      'invalid_arguments',
-      action.problems.map(({ path, message }) => `${path || '/'}: ${message}`).join('; '),
-    )
+    return deny('invalid_arguments', wordsOf(action.problems))
   }
 
   const all = [...byLink, decideLimits(action, facts, now, trace)]
@@ -119,6 +116,10 @@ export function decide(action: Action, facts: Facts, now: number, trace: Trace =
   // What observed agents of the chain would have been refused is told beside.
   return all.filter(({ kind }) => kind === 'allow').reduce(stricter, allowed)
 }
+
+/** What is wrong with arguments, in one line. */
+export const wordsOf = (problems: readonly Problem[]): string =>
+  problems.map(({ path, message }) => `${path || '/'}: ${message}`).join('; ')
 
 /** Every permission that an action needs, with what conditions see of it. */
 export const partsOf = (action: Action): readonly Part[] =>

@@ -186,6 +186,28 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       expect((await query(await session('caller'), 'select id from tickets')).text).toBe('Unknown tool: desk__query')
     })
 
+    test('wrong arguments are told to whoever may know of the tool, and to nobody else', async () => {
+      const reader = await session('reader')
+      const wrong: readonly [string, object, RegExp][] = [
+        ['desk__query', {}, /^The arguments of `desk__query` are wrong: .*sql/],
+        ['desk__query', { sql: 7 }, /^The arguments of `desk__query` are wrong: \/sql: /],
+        ['desk__query', { sql: 'select id from tickets', more: 1 }, /^The arguments of `desk__query` are wrong: .*more/],
+        ['desk__describe', { table: 'tickets' }, /^The arguments of `desk__describe` are wrong: .*table/],
+      ]
+      const stranger = await session('nobody')
+      for (const [tool, args, words] of wrong) {
+        const told = await call(reader, tool, args)
+        expect(told).toMatchObject({ isError: true, text: expect.stringMatching(words) })
+        expect(told.whole).toContain('"dev.sallyport/refusal":{"code":"invalid_arguments"')
+        const unknown = await call(stranger, tool, args)
+        const never = await call(stranger, tool.replace('desk__', 'kseD__'), args)
+        expect(unknown.text).toBe(`Unknown tool: ${tool}`)
+        expect(unknown.whole.replaceAll('desk__', 'kseD__')).toBe(never.whole)
+      }
+      const decisions = (await eventsOf(reader)).filter(({ type }) => type === 'decision')
+      expect(decisions.map(({ code }) => code)).toEqual(wrong.map(() => 'invalid_arguments'))
+    })
+
     test('`describe` tells what the session may see, and no more', async () => {
       const { structured, text } = await call(await session('reader'), 'desk__describe')
       expect(structured).toEqual({

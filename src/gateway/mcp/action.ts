@@ -1,4 +1,5 @@
 import type { Action } from '../../core/action.ts'
+import { wordsOf } from '../../core/decide.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
 import type { Label } from '../../core/label.ts'
 import type { Refusal } from '../../guard/guard.ts'
@@ -18,16 +19,20 @@ const refusalKey = 'dev.sallyport/refusal'
 /** @param isVisible - Arguments of a tool that the session may not know of are not looked at: that takes time. */
 export function toolAction(
   session: string,
-  offer: Omit<ToolOffer, 'resource'> & Pick<LocalOffer, 'host'>,
+  offer: Omit<ToolOffer, 'resource'> & Pick<LocalOffer, 'host' | 'visible'>,
   args: JsonObject,
   isVisible: boolean,
 ): Action {
+  const problems = isVisible ? problemsOf(offer, args) : []
+  // Nobody holds the permission of such a tool itself: that alone would make it unknown, and say nothing of what is wrong.
+  const isWrong = offer.visible !== undefined && problems.length > 0
   return {
     session,
     permission: offer.permission,
     effect: offer.effect,
     args,
-    problems: isVisible ? problemsOf(offer, args) : [],
+    problems,
+    ...(isWrong ? { refused: { rule: 'schema', because: wordsOf(problems), code: 'invalid_arguments' } } : {}),
     label: offer.label,
     via: 'mcp',
     name: offer.shown,
