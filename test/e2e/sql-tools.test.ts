@@ -191,7 +191,11 @@ describe.each(versions)('a database as tools, PostgreSQL %i', async (version) =>
       const wrong: readonly [string, object, RegExp][] = [
         ['desk__query', {}, /^The arguments of `desk__query` are wrong: .*sql/],
         ['desk__query', { sql: 7 }, /^The arguments of `desk__query` are wrong: \/sql: /],
-        ['desk__query', { sql: 'select id from tickets', more: 1 }, /^The arguments of `desk__query` are wrong: .*more/],
+        [
+          'desk__query',
+          { sql: 'select id from tickets', more: 1 },
+          /^The arguments of `desk__query` are wrong: .*more/,
+        ],
         ['desk__describe', { table: 'tickets' }, /^The arguments of `desk__describe` are wrong: .*table/],
       ]
       const stranger = await session('nobody')
