@@ -29,6 +29,8 @@ export interface WireOptions {
   /** Statements that make the tables, and what agents' roles hold of them. */
   readonly desk?: Omit<NonNullable<Parameters<typeof startDesk>[1]>, 'change'>
   readonly secrets?: readonly Masked[]
+  /** Another way to the server, and how long its answers may take. */
+  readonly way?: { readonly port: number; readonly patience: number }
   readonly listener?: Partial<SqlListenerOptions>
 }
 
@@ -68,7 +70,7 @@ rules: [${entries(options.rules ?? [])}]
         names: desk.plan.names,
         address: () => ({
           host: '127.0.0.1',
-          port: server.port,
+          port: options.way?.port ?? server.port,
           database: databaseName,
           user: role.user,
           password: role.password ?? '',
@@ -82,6 +84,7 @@ rules: [${entries(options.rules ?? [])}]
     ],
     mask: masker,
     report: (thrown) => reported.push(thrown),
+    ...(options.way === undefined ? {} : { patience: options.way.patience }),
   })
   const tokens = new Map<string, string>()
   const listener = await startSqlListener({

@@ -19,6 +19,11 @@ export interface Backend {
   /** What the server says of itself and of how it reads text: `server_version`, `TimeZone`. */
   readonly parameters: ReadonlyMap<string, string>
   /**
+   * Runs a statement of Sallyport's own. Fails with `unavailable` where it isn't answered in time; the connection is over
+   * then.
+   */
+  ask<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<readonly Row[]>
+  /**
    * Hands over the connection itself, with nothing under way on it: from then on `client` is not to be used, and
    * whoever has it watches `requiredSettings`.
    */
@@ -48,20 +53,24 @@ export interface Connections {
   close(): Promise<void>
 }
 
-/** Milliseconds for a connection to be made. */
-const connectWithin = 10_000
+/** Milliseconds for a connection to be made, and for an answer to each statement of Sallyport's own. */
+const answerWithin = 10_000
 
-/** @param embedded - Where the database is one: nothing is connected to then. */
+/**
+ * @param embedded - Where the database is one: nothing is connected to then.
+ * @param within - Milliseconds for a connection to be made, and for each statement of Sallyport's own.
+ */
 export function createConnections(
   resource: PostgresResource,
   report: (failure: Failure) => void,
   embedded?: Embedded,
+  within = answerWithin,
 ): Connections {
   const { names, alias } = resource
   const open = new Map<Backend, Owner>()
   /** By agent, those that are being made among them. */
   const counted = new Map<string, number>()
-  const register = registry(resource)
+  const register = registry(resource, within)
   let isClosed = false
 
   function count(agent: string, by: number): void {
@@ -74,21 +83,22 @@ export function createConnections(
   async function linked(role: string, { facts }: Owner) {
     if (embedded === undefined) {
       const address = resource.address()
-      const client = clientFor(address, role, agentPassword(address.password, role))
+      const client = clientFor(address, role, agentPassword(address.password, role), within)
       return {
         client,
         register: (pid: number) => register.set(pid, role, facts),
-        forget: (pid: number) => register.forget(pid),
-        cancel: () => cancel(address, client),
+        cancel: () => cancel(address, client, within),
+        within,
       }
     }
     await embedded.ready
     const made = embedded.connect({ role, facts, names })
     return {
       client: made.client,
-      register: async () => {},
-      forget: async () => {},
+      register: async () => async () => {},
       cancel: async () => made.cancel(),
+      // It has turns, and bounds of its own.
+      within: undefined,
     }
   }
 
@@ -110,14 +120,15 @@ export function createConnections(
       throw unreachable(alias, cause)
     }
     const pid = pidOf(client)
+    let forget = async (): Promise<void> => {}
     const close = async (): Promise<void> => {
       destroy(client)
       end()
-      await link.forget(pid).catch((thrown: unknown) => report(Failure.from(thrown)))
+      await forget().catch((thrown: unknown) => report(Failure.from(thrown)))
     }
     try {
       if (settings.wrong() !== undefined) throw new Failure('unavailable', `\`${alias}\`: ${settings.wrong()}`)
-      await link.register(pid)
+      forget = await link.register(pid)
     } catch (thrown) {
       await close()
       throw thrown
@@ -127,6 +138,11 @@ export function createConnections(
       pid,
       ended: over.signal,
       parameters: settings.seen,
+      async ask<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []) {
+        const asked = client.query<Row>(text, [...values])
+        const { rows } = await (link.within === undefined ? asked : inTime(alias, asked, link.within, close))
+        return rows
+      },
       take: () => inside(client).connection.stream.removeAllListeners('data'),
       cancel: link.cancel,
       close,
@@ -178,7 +194,12 @@ export function createConnections(
 }
 
 /** A client that is not connected yet. Where the address says so, it talks TLS alone, with a certificate that is checked. */
-export const clientFor = ({ host, port, database, tls: wanted }: Address, user: string, password: string): pg.Client =>
+export const clientFor = (
+  { host, port, database, tls: wanted }: Address,
+  user: string,
+  password: string,
+  within = answerWithin,
+): pg.Client =>
   new pg.Client({
     host,
     port,
@@ -187,7 +208,7 @@ export const clientFor = ({ host, port, database, tls: wanted }: Address, user: 
     password,
     application_name: 'sallyport',
     client_encoding: 'UTF8',
-    connectionTimeoutMillis: connectWithin,
+    connectionTimeoutMillis: within,
     keepAlive: true,
     ssl: wanted === 'off' ? false : { rejectUnauthorized: true, ...(wanted.ca === undefined ? {} : { ca: wanted.ca }) },
   })
@@ -238,10 +259,12 @@ function watchSettings(
 }
 
 /** Tells the database whose a connection is, over a connection that no agent has. */
-function registry(resource: PostgresResource) {
+function registry(resource: PostgresResource, within: number) {
   const { alias, names } = resource
   const table = `"${names.internal}".session`
   let control: Promise<pg.Client> | undefined
+  /** The connection itself, also while it is being made. */
+  let line: pg.Client | undefined
 
   /** The one connection of the gateway's own role; made anew when it is gone. */
   function client(): Promise<pg.Client> {
@@ -255,7 +278,8 @@ function registry(resource: PostgresResource) {
 
   async function connected(onGone: () => void): Promise<pg.Client> {
     const address = resource.address()
-    const fresh = clientFor(address, address.user, address.password)
+    const fresh = clientFor(address, address.user, address.password, within)
+    line = fresh
     fresh.on('error', onGone)
     fresh.on('end', onGone)
     try {
@@ -275,33 +299,66 @@ function registry(resource: PostgresResource) {
     }
   }
 
-  /** Statements go one after the other: the client takes no other while one is on its way. */
+  /**
+   * Statements go one after the other: the client takes no other while one is on its way. Each has its time from when it
+   * begins to wait. The connection that doesn't answer is given up then, and the next statement makes another.
+   */
   let last: Promise<unknown> = Promise.resolve()
-  function run(statement: string, values: readonly unknown[]): Promise<void> {
+  function run(statement: string, values: readonly unknown[]): Promise<readonly pg.QueryResultRow[]> {
+    let isLate = false
     const done = last.then(async () => {
+      if (isLate) return []
       const connection = await client()
-      await connection.query(statement, [...values]).catch((cause: unknown) => {
+      const { rows } = await connection.query<pg.QueryResultRow>(statement, [...values]).catch((cause: unknown) => {
         throw notSetUp(alias, cause)
       })
+      return rows
     })
     last = done.catch(() => {})
-    return done
+    return inTime(alias, done, within, () => {
+      isLate = true
+      giveUp()
+    })
+  }
+
+  function giveUp(): void {
+    control = undefined
+    if (line !== undefined) destroy(line)
   }
 
   return {
-    set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<void> {
-      const statement = `insert into ${table} (pid, role, scope) values ($1, $2, $3) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now()`
-      return run(statement, [pid, role, JSON.stringify(facts)])
+    /** Returns what takes it back. The process may be gone by then, and its number another's: that one stays. */
+    async set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<() => Promise<void>> {
+      const statement = `insert into ${table} (pid, role, scope) values ($1, $2, $3) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now() returning extract(epoch from opened)::text as opened`
+      const [row] = await run(statement, [pid, role, JSON.stringify(facts)])
+      const mine = `delete from ${table} where pid = $1 and extract(epoch from opened) = $2::numeric`
+      return async () => void (await run(mine, [pid, row?.['opened']]))
     },
-    forget: (pid: number): Promise<void> => run(`delete from ${table} where pid = $1`, [pid]),
     async close(): Promise<void> {
-      if (control !== undefined) await control.then((each) => each.end()).catch(() => {})
+      const ended = control?.then((each) => each.end())
+      if (ended !== undefined) await inTime(alias, ended, within, giveUp).catch(() => {})
     },
   }
 }
 
+/** Waits no longer than that. `giveUp` ends what would go on. */
+async function inTime<T>(alias: string, work: Promise<T>, within: number, giveUp: () => unknown): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new Failure('unavailable', `\`${alias}\` can't be reached: it did not answer within ${within} ms`))
+      giveUp()
+    }, within)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** Asks the server to stop what a connection is doing (protocol 3.0, CancelRequest). */
-async function cancel({ host, port, tls: wanted }: Address, client: pg.Client): Promise<void> {
+async function cancel({ host, port, tls: wanted }: Address, client: pg.Client, within: number): Promise<void> {
   const { processID, secretKey } = inside(client)
   const request = Buffer.alloc(16)
   request.writeInt32BE(16, 0)
@@ -310,7 +367,7 @@ async function cancel({ host, port, tls: wanted }: Address, client: pg.Client): 
   request.writeInt32BE(secretKey, 12)
   await new Promise<void>((resolve) => {
     const socket = net.connect({ host, port })
-    socket.setTimeout(connectWithin, () => socket.destroy())
+    socket.setTimeout(within, () => socket.destroy())
     socket.once('error', () => resolve())
     socket.once('close', () => resolve())
     socket.once('connect', () => {

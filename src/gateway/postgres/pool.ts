@@ -78,11 +78,13 @@ export function createPool(connections: Connections, sessions: Pick<Sessions, 'g
     const backend = await opened({ session, agent: found.agent, facts: found.facts })
     backend.ended.addEventListener('abort', () => drop(session, backend), { once: true })
     try {
-      await backend.client.query(settings)
+      await backend.ask(settings)
       return backend
     } catch (cause) {
       await backend.close()
-      throw new Failure('unavailable', 'the connection to the database was lost', { cause })
+      throw cause instanceof Failure
+        ? cause
+        : new Failure('unavailable', 'the connection to the database was lost', { cause })
     }
   }
 

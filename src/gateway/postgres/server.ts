@@ -31,6 +31,8 @@ export interface PostgresGatewayPorts {
   readonly resources: readonly PostgresResource[]
   readonly mask: Pick<Masker, 'json'>
   readonly report: (thrown: unknown) => void
+  /** Milliseconds that a database has for a connection, and for each statement of Sallyport's own, where it is not 10,000. */
+  readonly patience?: number
 }
 
 /** One database in use. */
@@ -95,6 +97,7 @@ export function createPostgresGateway(ports: PostgresGatewayPorts): PostgresGate
       resource,
       report,
       resource.embedded === undefined ? undefined : embedded.open(resource),
+      ports.patience,
     )
     const pool = createPool(connections, sessions)
     const impact = createImpact(resource, pool, finder)

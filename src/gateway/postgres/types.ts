@@ -25,8 +25,8 @@ export function createTypes({ names }: PostgresResource, pool: Pool): (session: 
   return async (session) => {
     if (known !== undefined && performance.now() - known.at < staleAfter) return known.types
     try {
-      const { rows } = await pool.use(session, ({ client }) =>
-        client.query<{ view: string; column: string; type: string }>(typesOf, [names.policy]),
+      const rows = await pool.use(session, (backend) =>
+        backend.ask<{ view: string; column: string; type: string }>(typesOf, [names.policy]),
       )
       const types = new Map<string, Map<string, string>>()
       for (const { view, column, type } of rows)

@@ -3,6 +3,7 @@ import { noPostgres, startPostgres } from '../../../../test/support/postgres.ts'
 import type { PostgresServer } from '../../../../test/support/postgres.ts'
 import { query, startWire } from '../../../../test/support/postgres-wire.ts'
 import type { Wire } from '../../../../test/support/postgres-wire.ts'
+import { startSwallower } from '../../../../test/support/swallower.ts'
 
 describe.skipIf(await noPostgres(18))('how connections end', () => {
   let server: PostgresServer
@@ -63,6 +64,22 @@ describe.skipIf(await noPostgres(18))('how connections end', () => {
     )
     await client.closed()
     expect(client.errors()).toMatchObject([{ code: '57P01' }])
+  })
+
+  test.each([
+    ['is told whose it is', /insert into .*\.session/],
+    ['is given the settings of the client', /set_config/],
+  ])('a database that goes silent as a connection %s: the client is told in time', async (_when, what) => {
+    const way = await startSwallower(server.port)
+    const wire = await start({ way: { port: way.port, patience: 1_000 } })
+    way.swallow(what)
+    const told = { code: '57P03', message: expect.stringMatching(/did not answer within 1000 ms/) }
+    await expect(wire.connect('desk-worker', { application_name: 'test' })).rejects.toMatchObject(told)
+    way.swallow()
+    const client = await wire.connect('desk-worker', { application_name: 'test' })
+    expect((await client.query('show application_name')).rows).toEqual([{ application_name: 'test' }])
+    await wire.letGo()
+    await way.close()
   })
 
   test('without a record nothing is passed on', async () => {

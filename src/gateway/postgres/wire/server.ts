@@ -187,11 +187,13 @@ export async function startSqlListener(options: SqlListenerOptions): Promise<Sql
         throw new TurnedAway(stream, { sqlstate: code === 'limited' ? '53300' : '57P03', message: because })
       })
       for (const [name, value] of wanted)
-        await backend.client.query('select pg_catalog.set_config($1, $2, false)', [name, value]).catch(() => {
-          throw new TurnedAway(stream, {
-            sqlstate: '22023',
-            message: `the server does not take this value for ${name}`,
-          })
+        await backend.ask('select pg_catalog.set_config($1, $2, false)', [name, value]).catch((thrown: unknown) => {
+          throw new TurnedAway(
+            stream,
+            thrown instanceof Failure
+              ? { sqlstate: '57P03', message: thrown.message }
+              : { sqlstate: '22023', message: `the server does not take this value for ${name}` },
+          )
         })
       if (flight.signal.aborted) throw new TurnedAway(stream, over)
       const startedAt = clock()
