@@ -69,9 +69,35 @@ const table = z.strictObject({
     .strictObject({ insert: asksOver.optional(), update: asksOver.optional(), delete: asksOver.optional() })
     .describe('When people are asked, beside what rules say.')
     .prefault({}),
+  undo: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Whether rows that agents change in it are kept as they were, for `sallyport db undo`. It needs a primary key.',
+    ),
   trust: trust.optional(),
   readers: readers.optional(),
 })
+
+const longestKept = 3_650 * 86_400_000
+
+const undo = z
+  .strictObject({
+    keep: duration
+      .refine((kept) => kept >= 3_600_000 && kept <= longestKept, 'expected an hour to ten years')
+      .prefault('30 days')
+      .describe('How long rows are kept as they were.'),
+    rows: z
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(1000)
+      .describe(
+        'How many changed rows of one transaction are kept. A transaction of an agent that changes more fails.',
+      ),
+  })
+  .describe('What is kept of tables with `undo`.')
+  .prefault({})
 
 const jsonSchema = (z.record(z.string(), z.unknown()) as unknown as z.ZodType<JsonObject, JsonObject>).superRefine(
   (schema, context) => {
@@ -155,6 +181,7 @@ export const postgresResource = z
       .max(1000)
       .default(20)
       .describe('Connections of one agent to the database at one moment.'),
+    undo,
     trust: trust.default('untrusted'),
     readers: readers.default('internal'),
     limits: limitsOfCalls,
@@ -236,6 +263,7 @@ export function databaseOf(
           ...(ask.update === undefined ? {} : { update: ask.update }),
           ...(ask.delete === undefined ? {} : { delete: ask.delete }),
         },
+        ...(given.undo ? { undo: true } : {}),
         label: labelOf(given, settings),
       },
     ]
@@ -247,6 +275,7 @@ export function databaseOf(
     functions: callable,
     catalog,
     most: { rows, bytes: result, time, statement },
+    undo: settings.undo,
   }
 }
 

@@ -37,6 +37,8 @@ export interface Table {
   readonly rows?: number
   /** What asks people, beside what policy says: `true` is every one, a number is more than so many rows. */
   readonly ask: Readonly<Partial<Record<'insert' | 'update' | 'delete', true | number>>>
+  /** Whether rows that agents change in it are kept as they were, so that it can be undone. */
+  readonly undo?: true
   readonly label: Label
 }
 
@@ -53,7 +55,16 @@ export interface Database {
   readonly catalog: 'names' | 'none'
   /** Rows and bytes that one statement may return, milliseconds that it may take, bytes of its text. */
   readonly most: { readonly rows: number; readonly bytes: number; readonly time: number; readonly statement: number }
+  /** Milliseconds that rows are kept as they were, and how many of one transaction; `undoByDefault` unless said. */
+  readonly undo?: Undo
 }
+
+export interface Undo {
+  readonly keep: number
+  readonly rows: number
+}
+
+export const undoByDefault: Undo = { keep: 30 * 86_400_000, rows: 1000 }
 
 /** Names in the database that are made for a resource. */
 export interface Names {
