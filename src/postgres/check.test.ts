@@ -150,6 +150,94 @@ describe('the description decides', () => {
   })
 })
 
+describe('what holds a key', () => {
+  const said = (text: string) => {
+    const verdict = check(text)
+    if (verdict.kind === 'refused') throw new Error(verdict.because)
+    const [{ uses, keyParameters } = { uses: [], keyParameters: undefined }] = verdict.statements
+    return [uses.some(({ isBounded }) => isBounded), keyParameters]
+  }
+  const update = "update tickets set status = 'x' where"
+
+  // `$1` is of the type of `id`, for as long as the client declares no other.
+  it.each([
+    [`${update} id = $1`, [1]],
+    [`${update} $2 = id and status = $1`, [2]],
+    [`${update} id in ($1)`, [1]],
+    ['delete from tickets t using customers c where t.id = $3 and t.customer_id = c.id', [3]],
+    ['update settings set value = $1 where key = $3 and customer_id = $2', [2, 3]],
+    [
+      'with a as (delete from tickets where id = $2 returning id) update settings set value = $1 where customer_id = $4 and key = $3',
+      [2, 3, 4],
+    ],
+    [`${update} id = $1 and status = $2 and $2 is not null`, [1]],
+    [`prepare p as ${update} id = $1`, [1]],
+  ])('%s: parameters %j', (text, numbers) => {
+    expect(said(text)).toEqual([true, numbers])
+  })
+
+  // Of whatever type a parameter is, what stands beside the key is of this one.
+  it.each([
+    `${update} id = 7 and status = $1`,
+    `${update} id = $1::bigint`,
+    `${update} id = cast($1 as numeric)`,
+    `with old as (select body from tickets where id = $1::int8) ${update} id = $1::int8`,
+    `${update} id = $1::int8 and $1::float8 > 0`,
+    `${update} id = $1 and id = 7`,
+    `${update} id = '7'::int8`,
+    `prepare p (bigint) as ${update} id = $1`,
+    "update settings set value = 'x' where customer_id = 7 and key = $1::text",
+  ])('%s: no parameters', (text) => {
+    expect(said(text)).toEqual([true, undefined])
+  })
+
+  // A parameter takes its type from the first place that the server comes to. In some of these that is the key, and it is
+  // not looked into in which.
+  it.each([
+    `with x as (select $1::float8) ${update} id = $1`,
+    `${update} $1::float8 > 0 and id = $1`,
+    `${update} id = $1 and $1::float8 > 0`,
+    "update tickets set status = 'x' from (select $1::float8) x where tickets.id = $1",
+    `${update} customer_id = $1 and id = $1`,
+    `${update} id = $1 and id = $1`,
+    `${update} id = $1 returning $1::real`,
+    'update settings set value = $1 where customer_id = $2 and key = $1',
+    `prepare p as with x as (select $1::float8) ${update} id = $1`,
+  ])('%s: not, since the parameter stands elsewhere too', (text) => {
+    expect(said(text)).toEqual([false, undefined])
+  })
+
+  it.each([
+    `${update} id = '7'::float8`,
+    `${update} id = $1::float8`,
+    `${update} id = $1::real`,
+    `${update} id = $1::float8::int8`,
+    `${update} id = $1::char(3)`,
+    `${update} id = $1::bpchar`,
+    `${update} id = $1::name`,
+    `${update} id = $1::timestamptz`,
+    `${update} id = timestamp with time zone '2024-03-10 03:30-04'`,
+    `${update} id = $1::int8[]`,
+    `${update} id = any ($1)`,
+    `${update} id = any (array[$1])`,
+    `${update} id in ($1, $2)`,
+    `${update} id in ($1::float8)`,
+    `${update} id is not distinct from $1`,
+    `${update} id + 0 = $1`,
+    `${update} id = $1 + 0`,
+    `${update} id = -$1`,
+    `${update} (id, status) = ($1, $2)`,
+    `${update} id = (select $1)`,
+    `${update} id = coalesce($1, 7)`,
+    `${update} id = $1 collate "C"`,
+    `prepare p (float8) as ${update} id = $1`,
+    `prepare p (unknown) as ${update} id = $1`,
+    `prepare p (bpchar) as ${update} id = $1`,
+  ])('%s: not', (text) => {
+    expect(said(text)).toEqual([false, undefined])
+  })
+})
+
 // The walk is closed: whatever is put anywhere in a tree that is let through is seen.
 describe('every place of every ordinary statement is looked at', () => {
   type Place = readonly [fields: Readonly<Record<string, unknown>>, put: (changed: unknown) => unknown]

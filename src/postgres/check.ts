@@ -133,6 +133,21 @@ function statementsIn(
 
 type Found = Omit<Statement, 'from' | 'to'>
 
+/** What is known so far of what a statement does to one table. */
+interface Noted {
+  readonly table: string
+  readonly verb: Verb
+  readonly columns: Set<string>
+  isBounded: boolean
+  /** Parameters that hold its key, and take their type from it. */
+  readonly keys: Set<number>
+}
+
+const written = (uses: readonly Noted[]): readonly Use[] =>
+  uses
+    .map(({ table, verb, columns, isBounded }) => ({ table, verb, columns: [...columns].sort(), isBounded }))
+    .sort((a, b) => (`${a.table} ${a.verb}` < `${b.table} ${b.verb}` ? -1 : 1))
+
 /** What has no table around it: the beginning of every statement. */
 const nowhere: Place = { levels: undefined, shared: undefined, depth: 0 }
 
@@ -141,13 +156,15 @@ class Reading {
   private readonly database: Database
   private readonly policy: string
   private readonly references: CatalogReference[]
-  private readonly uses = new Map<string, { table: string; verb: Verb; columns: Set<string>; isBounded: boolean }>()
+  private readonly uses = new Map<string, Noted>()
   private readonly called = new Set<string>()
   private isCatalog = false
   /** How many parts of the statement change rows. */
   private changes = 0
   /** Types that `$1`, `$2`, … are declared with, and undefined for those that they take from where they stand. */
   private parameters: readonly unknown[] = []
+  /** How often each stands where it could take its type from what is beside it. */
+  private readonly stands = new Map<number, number>()
 
   constructor(database: Database, references: CatalogReference[]) {
     this.database = database
@@ -160,21 +177,26 @@ class Reading {
     if (kind === undefined || !Object.hasOwn(statementKinds, kind)) throw refusedStatement(kind)
     const [, fields] = opened(node)
     const name = this.statementOf(kind, fields)
+    const uses = [...this.uses.values()].map((use) => ({ ...use, isBounded: use.isBounded && this.areKeys(use.keys) }))
+    const keys = new Set(uses.flatMap((use) => (use.isBounded ? [...use.keys] : [])))
     return {
       command:
         typeof statementKinds[kind] === 'function' ? statementKinds[kind](fields) : (statementKinds[kind] ?? 'select'),
-      uses: this.found(),
+      uses: written(uses),
       functions: [...this.called].sort(),
       isCatalog: this.isCatalog,
       ...(this.changes > (kind === 'SelectStmt' ? 0 : 1) ? { changesWithin: true as const } : {}),
+      ...(keys.size > 0 ? { keyParameters: [...keys].sort((a, b) => a - b) } : {}),
       ...name,
     }
   }
 
-  private found(): readonly Use[] {
-    return [...this.uses.values()]
-      .map(({ table, verb, columns, isBounded }) => ({ table, verb, columns: [...columns].sort(), isBounded }))
-      .sort((a, b) => (`${a.table} ${a.verb}` < `${b.table} ${b.verb}` ? -1 : 1))
+  /**
+   * Whether parameters surely are of the types of the keys beside them: the first place that the server comes to gives a
+   * parameter its type, so each must have no other. `where $1::float8 > 0 and id = $1` compares as `float8`.
+   */
+  private areKeys(numbers: ReadonlySet<number>): boolean {
+    return [...numbers].every((number) => this.stands.get(number) === 1)
   }
 
   private statementOf(kind: string, fields: Fields): Pick<Statement, 'name' | 'target'> {
@@ -607,8 +629,10 @@ class Reading {
         tables: [table.name],
       })
     this.maybe(fields['whereClause'], inside)
-    const use = this.use(table, verb, this.isBounded(fields['whereClause'], target, table, others))
+    const keys = this.keysIn(fields['whereClause'], target, table, others)
+    const use = this.use(table, verb, keys !== undefined)
     for (const column of columns) use.columns.add(column)
+    for (const number of keys ?? []) use.keys.add(number)
     return { table: table.name, columns: this.returning(fields, [target, ...others], place) }
   }
 
@@ -664,52 +688,65 @@ class Reading {
   }
 
   /**
-   * Whether a condition holds the whole key of what is changed to single values: a conjunction with `column = constant`
-   * for each. What stands in any other shape isn't looked into.
+   * Where a condition holds the whole key of what is changed to single values, the parameters that do so, of whatever type
+   * the key is: a conjunction with `column = constant` for each. What stands in any other shape isn't looked into.
    */
-  private isBounded(node: unknown, target: Range, table: Table, others: readonly Range[]): boolean {
-    if (node === undefined || table.key.length === 0) return false
-    const held = new Set<string>()
+  private keysIn(node: unknown, target: Range, table: Table, others: readonly Range[]): readonly number[] | undefined {
+    if (node === undefined || table.key.length === 0) return undefined
+    const held = new Map<string, readonly number[]>()
     const look = (part: unknown): void => {
       if (!isFields(part)) return
       if (isFields(part['BoolExpr']) && part['BoolExpr']['boolop'] === 'AND_EXPR') {
         for (const item of listIn(part['BoolExpr'], 'args')) look(item)
         return
       }
-      const column = isFields(part['A_Expr']) ? this.heldBy(part['A_Expr']) : undefined
-      if (column === undefined) return
+      const found = isFields(part['A_Expr']) ? this.heldBy(part['A_Expr']) : undefined
+      if (found === undefined) return
+      const { by, column } = found
       const [qualifier, name] = column
-      if (qualifier === undefined ? others.length === 0 : qualifier === target.name) held.add(name)
+      if (qualifier === undefined ? others.length > 0 : qualifier !== target.name) return
+      if (!held.has(name) || by.length === 0) held.set(name, by)
     }
     look(node)
     // Behind a mask, many keys can look like one.
-    return table.key.every((name) => held.has(name) && table.select.get(name) === 'none')
+    const isHeld = table.key.every((name) => held.has(name) && table.select.get(name) === 'none')
+    return isHeld ? table.key.flatMap((name) => held.get(name) ?? []) : undefined
   }
 
-  /** The column that an expression holds to a single value. */
-  private heldBy(fields: Fields): readonly [qualifier: string | undefined, name: string] | undefined {
+  /** The column that an expression holds to a single value, and what parameters do so. */
+  private heldBy(fields: Fields): { readonly column: Column; readonly by: readonly number[] } | undefined {
     const [operator, ...more] = wordsIn(fields, 'name')
     if (operator !== '=' || more.length > 0) return undefined
     const { kind, lexpr, rexpr } = fields
-    if (kind === 'AEXPR_IN') {
-      const items = isFields(rexpr) && isFields(rexpr['List']) ? listIn(rexpr['List'], 'items') : []
-      return items.length === 1 && this.isSingle(items[0]) ? columnIn(lexpr) : undefined
+    const items =
+      kind === 'AEXPR_IN' && isFields(rexpr) && isFields(rexpr['List']) ? listIn(rexpr['List'], 'items') : []
+    const right = kind === 'AEXPR_OP' ? rexpr : items.length === 1 ? items[0] : undefined
+    const pairs = [[lexpr, right] as const, ...(kind === 'AEXPR_OP' ? [[rexpr, lexpr] as const] : [])]
+    for (const [beside, value] of pairs) {
+      const column = columnIn(beside)
+      const by = column && this.single(value)
+      if (column !== undefined && by !== undefined) return { column, by }
     }
-    if (kind !== 'AEXPR_OP') return undefined
-    if (this.isSingle(rexpr)) return columnIn(lexpr)
-    return this.isSingle(lexpr) ? columnIn(rexpr) : undefined
+    return undefined
   }
 
-  /** A constant or a parameter, of a type in which no two keys are the same. */
-  private isSingle(node: unknown): boolean {
-    if (!isFields(node)) return false
+  /**
+   * Of a constant or a parameter, of a type in which no two keys are the same: the parameter, if it takes its type from what
+   * is beside it. Nothing of anything else.
+   */
+  private single(node: unknown): readonly number[] | undefined {
+    if (!isFields(node)) return undefined
     const { ParamRef: parameter, TypeCast: cast } = node
     if (isFields(parameter)) {
-      const declared = this.parameters[Number(parameter['number']) - 1]
-      return declared === undefined || isExact(opened(declared)[1])
+      const number = numberOf(parameter)
+      const declared = this.parameters[number - 1]
+      if (declared === undefined) return [number]
+      return isExact(opened(declared)[1]) ? [] : undefined
     }
-    if (isFields(cast)) return isExact(checked('TypeName', cast['typeName'])) && this.isSingle(cast['arg'])
-    return isFields(node['A_Const'])
+    // Of whatever type a parameter is, it is turned to one value of this type.
+    if (isFields(cast))
+      return isExact(checked('TypeName', cast['typeName'])) && this.single(cast['arg']) ? [] : undefined
+    return isFields(node['A_Const']) ? [] : undefined
   }
 
   // Expressions
@@ -725,6 +762,7 @@ class Reading {
   private node(node: unknown, around: Place): void {
     const [kind, fields] = opened(node)
     const place = { ...around, depth: deeper(around.depth, fields['location']) }
+    if (kind === 'ParamRef') this.stands.set(numberOf(fields), (this.stands.get(numberOf(fields)) ?? 0) + 1)
     if (Object.hasOwn(plainKinds, kind)) return this.plain(kind, fields, place)
     switch (kind) {
       case 'A_Const':
@@ -746,6 +784,11 @@ class Reading {
       case 'TypeCast': {
         const type = checked('TypeName', fields['typeName'])
         if (!this.lookup(type, constantIn(fields['arg']))) this.type(type)
+        // A parameter that takes such a type here can stand beside a key all the same.
+        if (isFields(fields['arg']) && isFields(fields['arg']['ParamRef']) && isExact(type)) {
+          opened(fields['arg'])
+          return
+        }
         return this.maybe(fields['arg'], place)
       }
       case 'CollateClause':
@@ -1032,14 +1075,14 @@ class Reading {
   }
 
   /** Notes that a table is used so. Whoever isn't bounded once isn't at all. */
-  private use(table: Table, verb: Verb, isBounded = false): { readonly columns: Set<string> } {
+  private use(table: Table, verb: Verb, isBounded = false): Pick<Noted, 'columns' | 'keys'> {
     const key = `${verb} ${table.name}`
     const known = this.uses.get(key)
     if (known) {
       if (verb === 'update' || verb === 'delete') known.isBounded &&= isBounded
       return known
     }
-    const use = { table: table.name, verb, columns: new Set<string>(), isBounded }
+    const use = { table: table.name, verb, columns: new Set<string>(), isBounded, keys: new Set<number>() }
     this.uses.set(key, use)
     return use
   }
@@ -1196,8 +1239,13 @@ function columnsOfCall(node: unknown, name: string | undefined): readonly string
   return isScalar && name !== undefined ? [name] : undefined
 }
 
+/** `$0` and what has no number is no parameter; the server refuses it. */
+const numberOf = (parameter: Fields): number => Number(parameter['number'] ?? 0)
+
+type Column = readonly [qualifier: string | undefined, name: string]
+
 /** A column that is written alone or with one qualifier. */
-function columnIn(node: unknown): readonly [qualifier: string | undefined, name: string] | undefined {
+function columnIn(node: unknown): Column | undefined {
   if (!isFields(node) || !isFields(node['ColumnRef'])) return undefined
   const [name, qualifier, ...more] = listIn(node['ColumnRef'], 'fields').map(wordIn).toReversed()
   return name === undefined || more.length > 0 ? undefined : [qualifier, name]

@@ -396,9 +396,13 @@ export const types: ReadonlySet<string> = new Set(
   `),
 )
 
-/** Types that can stand beside a key so that `=` holds it to one row: no two keys are equal to one value of them. */
+/**
+ * Types that can stand beside a key, of whatever type that one is, so that `=` holds it to one row: no two keys are equal to
+ * one value of them. Not so `float8`, to which large numbers are rounded; `bpchar`, which leaves blanks out; and
+ * `timestamptz`, which is two times of a `timestamp`, or two days of a `date`, where clocks are put forward.
+ */
 export const exactTypes: ReadonlySet<string> = new Set(
-  words('int2 int4 int8 numeric bool text varchar uuid date timestamp timestamptz'),
+  words('int2 int4 int8 numeric bool text varchar bytea uuid date timestamp'),
 )
 
 export const collations: ReadonlySet<string> = new Set(['C', 'POSIX', 'default', 'ucs_basic', 'und-x-icu', 'en-x-icu'])

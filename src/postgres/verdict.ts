@@ -52,6 +52,13 @@ export interface Statement {
   readonly target?: string
   /** Whether rows are changed below its top, in WITH: the count that the server gives is not of these. */
   readonly changesWithin?: true
+  /**
+   * Numbers of parameters, sorted, that hold a key in what is bounded here, and take their type from the column of the key.
+   * Where a client declares another one (`declaring`), it may not be bounded.
+   */
+  readonly keyParameters?: readonly number[]
+  /** Names of the types that a client declared for its parameters, in order, where it declared any: `unknown` is none. */
+  readonly types?: readonly string[]
 }
 
 /** Why a text is not passed on. */

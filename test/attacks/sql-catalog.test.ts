@@ -588,12 +588,13 @@ describe.each(versions)('PostgreSQL %i', async (version) => {
     })
 
     test('types that are passed on are those that statements may name, and lists of them', async () => {
-      const { rows } = await wire.desk.admin.query<{ number: number; name: string }>(
-        `select t.oid::int as number, coalesce(e.typname, t.typname)::text as name from pg_type t
+      const { rows } = await wire.desk.admin.query<{ number: number; name: string; list: string }>(
+        `select t.oid::int as number, coalesce(e.typname, t.typname)::text as name,
+            case when e.typname is null then '' else '[]' end as list from pg_type t
           left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' where t.oid::int = any ($1::int[])`,
-        [[...plainTypes]],
+        [[...plainTypes.keys()]],
       )
-      expect(new Set(rows.map(({ number }) => number))).toEqual(plainTypes)
+      expect(new Map(rows.map(({ number, name, list }) => [number, name + list]))).toEqual(plainTypes)
       const others = rows.map(({ name }) => name).filter((name) => !types.has(name) && name !== 'oid')
       expect(others).toEqual([])
     })

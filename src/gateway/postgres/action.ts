@@ -18,11 +18,14 @@ export const tablePermission = (alias: string, { table, verb }: Pick<Use, 'table
 
 const severity: readonly Effect[] = ['read', 'send', 'execute', 'write', 'destroy']
 
-/** A statement that touches tables. All that it does to each has to be allowed. */
+/**
+ * A statement that touches tables. All that it does to each has to be allowed. Types that a client declared are a part of
+ * what it says: the same text and parameters can mean something else with other ones.
+ */
 export function statementAction(
   session: string,
   resource: PostgresResource,
-  { uses }: Statement,
+  { uses, types }: Statement,
   text: string,
   parameters: readonly Json[],
 ): Action {
@@ -42,7 +45,7 @@ export function statementAction(
     session,
     permission,
     effect,
-    args: { statement: text, parameters },
+    args: { statement: text, parameters, ...(types === undefined ? {} : { types }) },
     parts,
     problems: [],
     label: labelOf(resource, uses),

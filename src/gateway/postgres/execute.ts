@@ -12,6 +12,8 @@ import type { Backend } from './connect.ts'
 export interface Wanted {
   readonly text: string
   readonly parameters: readonly Json[]
+  /** Numbers of the types that parameters are declared with; 0, and none: the server finds it out. Never an agent's word. */
+  readonly types?: readonly number[]
   /** Whether it changes anything. What does not runs where nothing can be changed. */
   readonly isWrite: boolean
   readonly most: {
@@ -175,7 +177,7 @@ function inWords(thrown: unknown, backend: Backend): Failure | StatementError {
 // The extended protocol, as the library lets it be spoken: rows come in batches, and no more than are wanted.
 
 interface Connection {
-  parse(message: { readonly text: string; readonly name: string }): void
+  parse(message: { readonly text: string; readonly name: string; readonly types: readonly number[] }): void
   bind(message: { readonly values: readonly (string | null)[] }): void
   describe(message: { readonly type: 'P' | 'S'; readonly name: string }): void
   execute(message: { readonly portal: string; readonly rows: number }): void
@@ -199,7 +201,7 @@ interface Submission {
 }
 
 /** One statement in the extended protocol, which itself refuses two of them. */
-function submission({ text, parameters, isWrite, most }: Wanted): Submission {
+function submission({ text, parameters, types: declared = [], isWrite, most }: Wanted): Submission {
   let fields: readonly Field[] = []
   const rows: Json[][] = []
   let bytes = 0
@@ -231,7 +233,7 @@ function submission({ text, parameters, isWrite, most }: Wanted): Submission {
             connection.flush()
             connection.stream.uncork()
           }
-          connection.parse({ text, name: '' })
+          connection.parse({ text, name: '', types: declared })
           if (!parameters.some((value) => typeof value === 'object' && value !== null)) {
             run([])
             return null

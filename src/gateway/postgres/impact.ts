@@ -5,6 +5,7 @@ import { countText, createReachFinder, estimateText, isExact, sampleText } from 
 import type { ReachFinder } from '../../postgres/impact.ts'
 import { catalogOf } from '../../postgres/introspect.ts'
 import type { Around } from '../../postgres/introspect.ts'
+import { numberOfType } from '../../postgres/parameter-types.ts'
 import type { Reach } from '../../postgres/reach.ts'
 import type { Statement } from '../../postgres/verdict.ts'
 import { execute, StatementError } from './execute.ts'
@@ -50,29 +51,33 @@ export function createImpact(
   const { database } = resource
 
   return async (session, { statement, text, parameters, touched }, cut) => {
-    const ask = (sql: string, values: readonly Json[], rows = 1): Promise<Result> =>
+    const written = statement.uses.filter(({ verb }) => verb !== 'select')
+    const reach = await finder.find(text, session)
+    cut.throwIfAborted()
+    const target = database.tables.get(statement.target ?? '')
+    const query = reach.kind === 'query' ? reach : undefined
+    const numbers = query?.parameters ?? []
+    const values = numbers.map((number) => parameters[number - 1] ?? null)
+    // With other types, other rows could be meant.
+    const types =
+      statement.types === undefined ? [] : numbers.map((number) => numberOfType(statement.types?.[number - 1]))
+    const ask = (sql: string, rows = 1): Promise<Result> =>
       pool.use(session, (backend) =>
         execute(
           backend,
           {
             text: sql,
             parameters: values,
+            types,
             isWrite: false,
             most: { rows, bytes: mostSampled.bytes, time: mostTime },
           },
           cut,
         ),
       )
-
-    const written = statement.uses.filter(({ verb }) => verb !== 'select')
-    const reach = await finder.find(text, session)
+    const counted = await countOf(reach, target, touched, ask)
     cut.throwIfAborted()
-    const target = database.tables.get(statement.target ?? '')
-    const query = reach.kind === 'query' ? reach : undefined
-    const values = (query?.parameters ?? []).map((number) => parameters[number - 1] ?? null)
-    const counted = await countOf(reach, target, touched, (sql) => ask(sql, values))
-    cut.throwIfAborted()
-    const sample = await sampleOf(query, target, (sql) => ask(sql, values, mostSampled.rows))
+    const sample = await sampleOf(query, target, (sql) => ask(sql, mostSampled.rows))
     cut.throwIfAborted()
     const around = await pool.use(session, async ({ client }) =>
       Promise.all(

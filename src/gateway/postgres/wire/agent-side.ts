@@ -1,4 +1,4 @@
-import { declaredType } from '../../../postgres/parameter-types.ts'
+import { declaredType, declaring } from '../../../postgres/parameter-types.ts'
 import type { Statement, Verdict } from '../../../postgres/verdict.ts'
 import type { Acts } from './acts.ts'
 import type { Arrivals } from './arrivals.ts'
@@ -245,12 +245,14 @@ export class AgentSide {
     const { session, live } = this.ports
     const { resource } = live
     if (verdict.kind === 'refused') return this.permits.refuse(false, this.texts.refusedOf(text, verdict))
-    const [statement, ...more] = verdict.statements
+    const [only, ...more] = verdict.statements
     if (more.length > 0)
       return this.refuseHere(false, {
         sqlstate: '42601',
         message: 'cannot insert multiple commands into a prepared statement',
       })
+    const declared = types.map(declaredType)
+    const statement = only && declaring(only, declared)
     // Describing would tell what the columns of a table are that is not there for this session.
     if (statement !== undefined && missing(resource, this.texts.may, statement.uses)?.sqlstate === '42P01') {
       const step = stepOf(session, resource, this.texts.may, statement, text, [])
@@ -275,7 +277,6 @@ export class AgentSide {
       isClosing: false,
     }
     this.names.forgetStatement(this.names.statements.get(name))
-    const declared = types.map(declaredType)
     const isSame = verdict.text === undefined && declared.every((type, at) => type === types[at])
     const sent = isSame
       ? frame
