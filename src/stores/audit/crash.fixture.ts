@@ -5,6 +5,17 @@
 import fs from 'node:fs'
 import { openAuditLog } from './log.ts'
 
+/** The other side may read slower than this writes. */
+function tell(line: string): void {
+  for (;;)
+    try {
+      fs.writeSync(1, line)
+      return
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== 'EAGAIN') throw thrown
+    }
+}
+
 const [dir = '', keyFile = ''] = process.argv.slice(2)
 const log = await openAuditLog({ dir, keyFile, segmentBytes: 100_000 })
 await Promise.all(
@@ -13,7 +24,7 @@ await Promise.all(
       const wait = loop % 4 === 0 ? 'written' : 'durable'
       const { id, done } = log.append({ type: 'action.failed', at: Date.now(), loop, number }, wait)
       await done
-      fs.writeSync(1, `${wait} ${id}\n`)
+      tell(`${wait} ${id}\n`)
     }
   }),
 )

@@ -86,7 +86,7 @@ export interface HashFiles {
   add(level: number, hash: Uint8Array): void
   /** Leaf hashes that are not in the file yet. */
   readonly tail: { readonly first: number; readonly leaves: readonly Uint8Array[] }
-  flush(): Promise<void>
+  flush(): void
   sync(): Promise<void>
   close(): Promise<void>
 }
@@ -110,14 +110,14 @@ export async function openHashes(
     const whole = Math.floor((kept + further.length) / 2 ** level)
     const made = level === 0 ? count : whole
     for (let position = count; position < made; position += 1) row.added.push(await nodeHash(read, { level, position }))
-    await flush()
+    flush()
   }
 
-  async function flush(): Promise<void> {
+  function flush(): void {
     for (const row of rows) {
       if (row.added.length === 0) continue
       const { length } = row.added
-      await writeAll(files, row.fd, Buffer.concat(row.added), row.count * hashLength)
+      writeAll(files, row.fd, Buffer.concat(row.added), row.count * hashLength)
       row.count += length
       row.added = row.added.slice(length)
     }
@@ -130,7 +130,7 @@ export async function openHashes(
     },
     flush,
     sync: async () => {
-      await flush()
+      flush()
       for (const row of rows) await files.datasync(row.fd)
     },
     close: async () => {

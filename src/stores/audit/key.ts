@@ -11,8 +11,7 @@ export interface SigningKey {
   readonly public: NoteKey
   /** The last part of the origin, which stands in every event's id. */
   readonly name: string
-  /** Ed25519 over UTF-8 text, base64, off the event loop. */
-  sign(text: string): Promise<string>
+  readonly private: KeyObject
 }
 
 const spki = Buffer.from('302a300506032b6570032100', 'hex')
@@ -47,12 +46,7 @@ export function loadKey(keyFile: string): SigningKey {
   return {
     public: own,
     name: own.name.slice(own.name.lastIndexOf('/') + 1),
-    sign: (text) =>
-      new Promise((resolve, reject) => {
-        sign(null, Buffer.from(text), privateKey, (thrown, signature) =>
-          thrown ? reject(thrown) : resolve(signature.toString('base64')),
-        )
-      }),
+    private: privateKey,
   }
 }
 
@@ -93,6 +87,10 @@ export function readPublicKey(textOrFile: string): NoteKey {
   if (!isText && !fs.existsSync(textOrFile)) throw new Failure('invalid', `there is no public key at ${textOrFile}`)
   return parseKey(isText ? textOrFile : fs.readFileSync(textOrFile, 'utf8').slice(0, 1000), sha256)
 }
+
+/** Ed25519 over UTF-8 text, base64. */
+export const signText = (text: string | Uint8Array, key: KeyObject): string =>
+  sign(null, Buffer.from(text), key).toString('base64')
 
 /** A verifier for `openCheckpoint`. */
 export function verifySignature(text: string, signature: string, { key }: NoteKey): boolean {

@@ -224,15 +224,15 @@ describe('when the disk fails', () => {
   function failing(): { files: Files; fails: Map<keyof Files, string>; partly: { bytes: number } } {
     const fails = new Map<keyof Files, string>()
     const partly = { bytes: 0 }
-    const refuse = (call: keyof Files): Promise<never> =>
-      Promise.reject(Object.assign(new Error('injected'), { code: fails.get(call) }))
+    const failure = (call: keyof Files): Error => Object.assign(new Error('injected'), { code: fails.get(call) })
+    const refuse = (call: keyof Files): Promise<never> => Promise.reject(failure(call))
     const files: Files = {
       ...systemFiles,
-      write: async (fd, bytes, position) => {
+      write: (fd, bytes, position) => {
         if (!fails.has('write')) return systemFiles.write(fd, bytes, position)
         // As a full disk does: some of it is written, then no more.
-        if (partly.bytes === 0) return refuse('write')
-        const count = await systemFiles.write(fd, bytes.subarray(0, partly.bytes), position)
+        if (partly.bytes === 0) throw failure('write')
+        const count = systemFiles.write(fd, bytes.subarray(0, partly.bytes), position)
         partly.bytes = 0
         return count
       },

@@ -29,10 +29,11 @@ import {
   type Segment,
 } from './folder.ts'
 import { hashReader } from './hashes.ts'
-import { loadKey, type SigningKey } from './key.ts'
+import { loadKey, signText, type SigningKey } from './key.ts'
 import { lockFolder } from './lock.ts'
 import { findLine, follow, parseCursor, proveConsistency, proveInclusion, requireLimit, scan } from './reader.ts'
 import { recover, type Found } from './recover.ts'
+import { openSealer, type Sealer } from './sealer.ts'
 import { openSearchIndex, type SearchIndex } from './search-index.ts'
 import { openWriter, type Gap, type Line, type Writer } from './writer.ts'
 
@@ -113,6 +114,7 @@ async function createLog(
       key,
       clock,
       files: options.files ?? systemFiles,
+      sealer: options.files === undefined ? openSealer(key.private) : sealerOf(options.files, key),
       segmentBytes: options.segmentBytes ?? 64 * 1024 * 1024,
       retryMs: options.retryMs ?? 250,
       resumed: (gap, position) => line({ type: 'audit.resumed', at: clock(), ...gapFields(gap) }, position),
@@ -291,6 +293,15 @@ async function createLog(
     close,
   }
 }
+
+/** Without a thread, for files that are not the system's own. */
+const sealerOf = (files: Files, key: SigningKey): Sealer => ({
+  async seal(fd, text) {
+    await files.datasync(fd)
+    return signText(text, key.private)
+  },
+  close: () => Promise.resolve(),
+})
 
 function gapFields({ because, since, refused, unacknowledged }: Gap): Record<string, Json> {
   return { because, since, refused, ...(unacknowledged === undefined ? {} : { unacknowledged: { ...unacknowledged } }) }

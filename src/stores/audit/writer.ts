@@ -6,14 +6,16 @@ import { grow, rootHash, type Tree } from '../../core/merkle.ts'
 import { writeAll, type Files } from './files.ts'
 import { checkpointFile, historyFile, readHistory, segmentFile, segmentsFolder, treeFolder } from './folder.ts'
 import { levelStep, openHashes, type HashFiles } from './hashes.ts'
-import { sha256, type SigningKey } from './key.ts'
+import { sha256, signText, type SigningKey } from './key.ts'
 import type { Found } from './recover.ts'
+import type { Sealer } from './sealer.ts'
 import type { Place } from './search-index.ts'
 
 export interface WriterOptions {
   readonly dir: string
   readonly key: SigningKey
   readonly files: Files
+  readonly sealer: Sealer
   readonly clock: () => number
   readonly segmentBytes: number
   readonly retryMs: number
@@ -83,14 +85,15 @@ const maxRetry = 5000
 
 /** Opens the files of a log, each cut to what counts. A new log has its signed empty checkpoint before any segment. */
 export async function openWriter(options: WriterOptions, found: Found): Promise<Writer> {
-  const { dir, key, files, clock, segmentBytes, retryMs } = options
+  const { dir, key, files, sealer, clock, segmentBytes, retryMs } = options
   const open = async (file: string): Promise<number> => files.open(file, !fs.existsSync(file))
 
   const hashes = await openHashes(files, dir, found.keptLeaves, found.newLeaves)
   const checkpoint = await open(checkpointFile(dir))
   if (found.segment === undefined) {
     await files.truncate(checkpoint, 0)
-    await writeAll(files, checkpoint, Buffer.from(await signTree(key, found.tree)), 0)
+    const text = checkpointText(key, found.tree)
+    writeAll(files, checkpoint, Buffer.from(noteOf(key, text, signText(text, key.private))), 0)
     await files.datasync(checkpoint)
   }
   const history = await open(historyFile(dir))
@@ -125,7 +128,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   let chunks: Buffer[] = []
   let unsynced: { place: Place; waiting: Waiting }[] = []
   let isScheduled = false
-  let pumping: Promise<void> | undefined
+  let rotating: Promise<void> | undefined
   let syncing: Promise<void> | undefined
   /** Whether the gap under way has its event already. */
   let isRecorded = false
@@ -160,7 +163,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   /** Everything that is asked for in this turn of the event loop goes in one write. */
   function schedule(): void {
-    if (isScheduled || pumping !== undefined) return
+    if (isScheduled || rotating !== undefined) return
     isScheduled = true
     setImmediate(() => {
       isScheduled = false
@@ -169,33 +172,36 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   }
 
   function pump(): void {
-    if (pumping !== undefined || state !== 'ok') return
-    pumping = writeQueue()
-      .catch(fail)
-      .finally(() => {
-        pumping = undefined
-        if (mayWrite()) schedule()
-      })
+    if (rotating !== undefined) return
+    try {
+      writeQueue()
+    } catch (thrown) {
+      fail(thrown)
+    }
   }
 
   const mayWrite = (): boolean => state === 'ok' && queue.length > 0 && (syncing === undefined || eager > 0)
 
-  async function writeQueue(): Promise<void> {
+  function writeQueue(): void {
     while (mayWrite()) {
       if (written.bytes > 0 && (written.bytes >= segmentBytes || Math.floor(clock() / day) > segmentDay)) {
-        await syncing
-        if (state !== 'ok') return
-        await rotate()
+        rotating = rotate()
+          .catch(fail)
+          .finally(() => {
+            rotating = undefined
+            if (mayWrite()) schedule()
+          })
+        return
       }
       const batch = takeBatch()
       try {
-        await writeBatch(batch, () => state === 'ok')
+        writeBatch(batch)
       } catch (thrown) {
         queue = [...batch, ...queue]
         throw thrown
       }
       sync()
-      if (hashes.tail.leaves.length >= flushLeaves) await hashes.flush()
+      if (hashes.tail.leaves.length >= flushLeaves) hashes.flush()
     }
   }
 
@@ -214,15 +220,14 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     return batch
   }
 
-  async function writeBatch(batch: readonly Waiting[], isCurrent: () => boolean): Promise<void> {
+  function writeBatch(batch: readonly Waiting[]): void {
     const nodes: [level: number, hash: Uint8Array][] = []
     const leaves = batch.map(({ bytes }) => sha256(bytes.subarray(0, -1)))
     const tree = grow(sha256, written.tree, leaves, (level, _position, hash) => {
       if (level % levelStep === 0) nodes.push([level, hash])
     })
     const chunk = Buffer.concat(batch.map(({ bytes }) => bytes.subarray(1)))
-    await writeAll(files, fd, chunk, written.bytes)
-    if (!isCurrent()) throw new Error('writing failed meanwhile')
+    writeAll(files, fd, chunk, written.bytes)
     let byte = written.bytes
     for (const [position, waiting] of batch.entries()) {
       const length = waiting.bytes.length - 2
@@ -267,9 +272,10 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   async function commit(): Promise<void> {
     const target = written
     const [count, chunkCount] = [unsynced.length, chunks.length]
-    const [note] = await Promise.all([signTree(key, target.tree), files.datasync(fd)])
+    const text = checkpointText(key, target.tree)
+    const note = noteOf(key, text, await sealer.seal(fd, text))
     if (!files.isLinked(fd)) throw Object.assign(new Error('the segment was removed'), { code: 'REMOVED' })
-    await writeAll(files, checkpoint, Buffer.from(note), 0)
+    writeAll(files, checkpoint, Buffer.from(note), 0)
     durable = target
     signed = { size: target.tree.size, note }
     const done = unsynced.slice(0, count)
@@ -277,14 +283,19 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     chunks = chunks.slice(chunkCount)
     for (const { waiting } of done) waiting.resolve()
     options.onSigned(done.map(({ place, waiting }) => ({ place, event: waiting.event })))
-    if (clock() - historyAt >= historyEvery) await keepCheckpoint().catch(() => undefined) // Tried again with the next.
+    if (clock() - historyAt >= historyEvery)
+      try {
+        keepCheckpoint()
+      } catch {
+        // Tried again with the next.
+      }
   }
 
-  async function keepCheckpoint(): Promise<void> {
+  function keepCheckpoint(): void {
     if (signed.note === '' || signed.size === historySize) return
     const bytes = Buffer.from(signed.note)
     const { size } = signed
-    await writeAll(files, history, bytes, historyBytes)
+    writeAll(files, history, bytes, historyBytes)
     historyBytes += bytes.length
     historySize = size
     historyAt = clock()
@@ -292,6 +303,8 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   /** Ends the segment, with all that later segments rely on durable, and begins the next. */
   async function rotate(): Promise<void> {
+    await syncing
+    if (state !== 'ok') return
     if (unsynced.length > 0) {
       syncing = commit().finally(() => {
         syncing = undefined
@@ -299,7 +312,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
       await syncing
     }
     await hashes.sync()
-    await keepCheckpoint()
+    keepCheckpoint()
     await files.datasync(checkpoint)
     await files.datasync(history)
     const first = written.tree.size
@@ -354,16 +367,16 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   /** Puts the segment back to what counts, and records the gap: when that event is durable, writing works again. */
   async function repair(): Promise<void> {
-    await pumping
+    await rotating
     await syncing
     if (gap === undefined || state !== 'failing') return
     if (!files.isLinked(fd)) throw Object.assign(new Error('the segment was removed'), { code: 'REMOVED' })
     await files.truncate(fd, written.bytes)
     // A failed sync may have thrown away what was written: write it again.
-    if (chunks.length > 0) await writeAll(files, fd, Buffer.concat(chunks), durable.bytes)
+    if (chunks.length > 0) writeAll(files, fd, Buffer.concat(chunks), durable.bytes)
     if (!isRecorded) {
       const line = options.resumed(gap, written.tree.size)
-      await writeBatch([{ ...line, wait: 'written', resolve: () => undefined, reject: () => undefined }], () => true)
+      writeBatch([{ ...line, wait: 'written', resolve: () => undefined, reject: () => undefined }])
       isRecorded = true
     }
     await commit()
@@ -381,11 +394,16 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     state = 'closed'
     clearTimeout(lazyTimer)
     clearTimeout(retryTimer)
-    await pumping
+    await rotating
     await syncing
     if (wasOk)
       for (const finish of [() => hashes.sync(), keepCheckpoint, () => files.datasync(checkpoint)])
-        await finish().catch(() => undefined)
+        try {
+          await finish()
+        } catch {
+          // What it lacks is made again when it is opened.
+        }
+    await sealer.close()
     await hashes.close()
     for (const opened of [fd, checkpoint, history]) await files.close(opened)
   }
@@ -418,10 +436,11 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   }
 }
 
-async function signTree(key: SigningKey, tree: Tree): Promise<string> {
-  const text = formatCheckpoint({ origin: key.public.name, size: tree.size, root: encode(rootHash(sha256, tree)) })
-  return formatNote({ text, signatures: [{ ...key.public, signature: await key.sign(text) }] })
-}
+const checkpointText = (key: SigningKey, tree: Tree): string =>
+  formatCheckpoint({ origin: key.public.name, size: tree.size, root: encode(rootHash(sha256, tree)) })
+
+const noteOf = (key: SigningKey, text: string, signature: string): string =>
+  formatNote({ text, signatures: [{ ...key.public, signature }] })
 
 const causes: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full: make room',
