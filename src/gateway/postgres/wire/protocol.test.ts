@@ -473,6 +473,23 @@ describe.skipIf(await noPostgres(18))('the protocol, byte by byte', () => {
       expect(client.status()).toBe('E')
     })
 
+    test('behind a result that was cut nothing comes, whatever the server was sent by then', async () => {
+      const client = await wire.rawLoggedIn()
+      const many = 'select a + b from generate_series(1, 1000) a, generate_series(1, 100) b order by 1'
+      const some = 'select n from generate_series(1, 3) n'
+      const one = (text: string) => [parse('', text), bind('', ''), describeOf('P'), execute()]
+      // None of these needs a permission: all of them are on their way before the first row comes.
+      client.send(one(many), one(some), one('select 7'), closeOf('P'), sync, query('select 8'))
+      await client.until('Z', 2)
+      expect(client.types).toBe(`12T${'D'.repeat(100)}EZTDCZ`)
+      expect(client.rows().at(-1)).toEqual(['8'])
+      // Nor what stands behind it in the same text.
+      client.clear()
+      client.send(query(`${many}; ${some}`), query('select 8'))
+      await client.until('Z', 2)
+      expect(client.types).toBe(`T${'D'.repeat(100)}EZTDCZ`)
+    })
+
     test('more bytes than a statement may return, and rows that are larger', async () => {
       const client = await wire.rawLoggedIn()
       client.send(query("select repeat('x', 10000) from generate_series(1, 101)"))
