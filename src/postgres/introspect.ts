@@ -19,7 +19,7 @@ export interface Around {
     readonly on: 'delete' | 'update'
     readonly does: 'cascade' | 'set null' | 'set default'
   }[]
-  /** What people have made to run on changes: triggers that are enabled, and rewrite rules. */
+  /** What people have made to run on changes: triggers that are enabled, but those that keep changes, and rewrite rules. */
   readonly triggers: readonly { readonly name: string; readonly timing: string; readonly function: string }[]
   /** As the planner believes; absent where nobody has ever counted. */
   readonly rows?: number
@@ -81,6 +81,7 @@ const triggersOf = `
   from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where t.tgrelid = $1::oid and not t.tgisinternal and t.tgenabled <> 'D'
+    and coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') not like 'sallyport: %'
   union all
   select w.rulename::text, 'on ' || case w.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end, 'rule'
   from pg_catalog.pg_rewrite w where w.ev_class = $1::oid and w.ev_type in ('2', '3', '4') and w.ev_enabled <> 'D'

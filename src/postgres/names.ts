@@ -31,6 +31,13 @@ export function literal(text: string): string {
   return text.includes('\\') ? `E'${inside.replaceAll('\\', '\\\\')}'` : `'${inside}'`
 }
 
+/** A block of PL/pgSQL. */
+export function block(body: string): string {
+  let tag = '$sallyport$'
+  while (body.includes(tag)) tag = `${tag.slice(0, -1)}_$`
+  return `do ${tag}\n${body.trim()}\n${tag};`
+}
+
 const plain = (name: string): string => name.toLowerCase().replaceAll(/[^a-z0-9]/g, '_')
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12)
 const fit = (name: string, most: number): string =>

@@ -1,11 +1,22 @@
 import { createHash } from 'node:crypto'
 import { Failure } from '../core/failure.ts'
 import { catalogRemoval, catalogSetup } from './catalog-views.ts'
+import {
+  baseName,
+  canBeKept,
+  changeFunctions,
+  changeShape,
+  changeTable,
+  dropTriggers,
+  keptTables,
+  makeTriggers,
+} from './changes.ts'
+import type { Kept } from './changes.ts'
 import type { Database, Names, Table, Verb } from './description.ts'
 import { verbs } from './description.ts'
 import { compileFilter } from './filter.ts'
 import { maskedColumn } from './mask.ts'
-import { literal, namesOf, quoted } from './names.ts'
+import { block, literal, namesOf, quoted } from './names.ts'
 import { agentPassword, scramVerifier } from './password.ts'
 
 // What is made in a database so that it shows agents what is described and nothing else: roles, views, rights. Of what
@@ -56,6 +67,8 @@ export interface Expected {
   readonly roles: readonly ExpectedRole[]
   readonly views: readonly ExpectedView[]
   readonly functions: readonly ExpectedFunction[]
+  /** Tables of which changes are kept. */
+  readonly kept: readonly Kept[]
   /** Of the statements that make the catalogs as agents may see them. Undefined: there are none. */
   readonly catalog: string | undefined
 }
@@ -82,6 +95,11 @@ export interface ExpectedFunction {
   readonly name: string
   readonly arguments: string
   readonly body: string
+  /** Language, volatility, and what else it is, as `verify` reads it. */
+  readonly kind: string
+  /** As they stand in pg_proc. */
+  readonly settings: readonly string[]
+  readonly users: 'agents' | 'gateway' | 'nobody'
 }
 
 /** Fails with `invalid` where the description can't be carried out; says nothing of the database itself. */
@@ -100,6 +118,7 @@ export async function planSetup(database: Database, settings: Settings): Promise
   const mark = markOf(databaseName, alias)
   const { owner } = names
   const catalog = catalogSetup(names, agentsOf(roles), database.catalog)
+  const kept = keptTables(database, names, agentsOf(roles))
   const passwords = new Map([gateway.user, ...agentsOf(roles)].map((role) => [role, variableOf(role)]))
   const steps: Step[] = [
     { title: 'Names are resolved in the system catalogs alone', sql: pinned },
@@ -129,11 +148,13 @@ export async function planSetup(database: Database, settings: Settings): Promise
         roles.map(({ name }) => name),
       ),
     },
+    { title: 'Triggers that were there before are removed', sql: dropTriggers(names) },
     { title: 'Schemas, which nobody else may use', sql: schemas(names, mark) },
+    { title: 'Changes that are kept', sql: changeTable(names, shapeOf(names.internal, 'change')) },
     { title: 'Whose a connection is: written by the gateway, read by the views', sql: sessions(names, gateway.user) },
     { title: 'The key of hashes', sql: hashKey(names) },
     { title: 'Views that were there before are removed', sql: dropViews(names) },
-    { title: 'Functions that views call', sql: functions(names, agentsOf(roles)) },
+    { title: 'Functions that views, triggers and the gateway call', sql: functions(plan()) },
     ...views.map((view) => ({
       title: `View of ${view.table.base.schema}.${view.table.base.table}: ${view.table.name}`,
       sql: `${view.sql};\n${signView(view, names)}`,
@@ -141,6 +162,14 @@ export async function planSetup(database: Database, settings: Settings): Promise
     { title: 'What agents may do with the views', sql: agentGrants(views, roles, names) },
     { title: 'Catalogs as agents may see them', sql: catalog.sql },
     { title: 'The administrator is itself again', sql: 'reset role;' },
+    ...(kept.length === 0
+      ? []
+      : [
+          {
+            title: `Triggers that keep changes: ${kept.map(({ base }) => baseName(base)).join(', ')}`,
+            sql: makeTriggers(kept, names),
+          },
+        ]),
     { title: 'The owner of the views may do what they need, and nothing else', sql: ownerGrants(views, names) },
     { title: 'Agents that insert may draw from the sequences of defaults', sql: sequenceGrants(views, roles) },
     { title: 'The administrator leaves the role of the owner', sql: unbecome(owner) },
@@ -153,7 +182,8 @@ export async function planSetup(database: Database, settings: Settings): Promise
       gateway: gateway.user,
       roles,
       views,
-      functions: functionsOf(names),
+      functions: functionsOf(names, database),
+      kept,
       catalog: catalog.digest,
     }
     return { alias, databaseName, names, passwords, expected, steps: [] }
@@ -164,7 +194,15 @@ export async function planSetup(database: Database, settings: Settings): Promise
 export function planRemove(alias: string, { databaseName, gateway }: Pick<Settings, 'databaseName' | 'gateway'>): Plan {
   const names = namesOf(alias)
   const mark = markOf(databaseName, alias)
-  const expected: Expected = { mark, gateway: gateway.user, roles: [], views: [], functions: [], catalog: undefined }
+  const expected: Expected = {
+    mark,
+    gateway: gateway.user,
+    roles: [],
+    views: [],
+    functions: [],
+    kept: [],
+    catalog: undefined,
+  }
   const plan: Plan = { alias, databaseName, names, passwords: new Map(), expected, steps: [] }
   return {
     ...plan,
@@ -172,6 +210,7 @@ export function planRemove(alias: string, { databaseName, gateway }: Pick<Settin
       { title: 'Names are resolved in the system catalogs alone', sql: pinned },
       { title: 'Nothing that is removed belongs to somebody else', sql: checks(plan) },
       { title: 'The administrator may act as the owner of the views', sql: become(names.owner) },
+      { title: 'Triggers that keep changes', sql: dropTriggers(names) },
       { title: 'Catalogs as agents saw them', sql: catalogRemoval(names) },
       { title: 'Roles of agents, with all that they hold', sql: dropRoles(mark, [names.owner]) },
       { title: 'Views, schemas, their owner, and all that it holds', sql: dropRoles(mark, []) },
@@ -262,28 +301,22 @@ const isPossible = (table: Table, verb: Verb): boolean =>
 
 // The statements. A name is always quoted, a value always a literal: what is configured can't end either.
 
-/** A block of PL/pgSQL. */
-function block(body: string): string {
-  let tag = '$sallyport$'
-  while (body.includes(tag)) tag = `${tag.slice(0, -1)}_$`
-  return `do ${tag}\n${body.trim()}\n${tag};`
-}
-
 const list = (values: readonly string[]): string => `array[${values.map(literal).join(', ')}]::text[]`
 const columnList = (columns: readonly string[]): string => columns.map(quoted).join(', ')
 
 const pinned = "set local search_path = pg_catalog, pg_temp;\nset local lock_timeout = '10s';"
 
-function checks({ names, databaseName, expected: { mark, roles, views } }: Plan): string {
+function checks({ names, databaseName, expected: { mark, roles, views, kept } }: Plan): string {
   const schemaNames = list([names.policy, names.internal, names.catalog])
   const rolesToMake = list([...new Set([names.owner, ...roles.map(({ name }) => name)])])
   const bases = views.map(
     ({ table: { base, name }, columns }) =>
-      `(${literal(name)}, ${literal(base.schema)}, ${literal(base.table)}, ${list(columns)})`,
+      `(${literal(name)}, ${literal(base.schema)}, ${literal(base.table)}, ${list(columns)}, ${kept.some((each) => baseName(each.base) === baseName(base))})`,
   )
   return block(`
 declare
   other record;
+  kept record;
   missing text;
 begin
   if current_setting('server_version_num')::int < 140000 then
@@ -320,7 +353,7 @@ end`)
 const tablesExist = (bases: readonly string[]): string => `
   for other in select * from (values
     ${bases.join(',\n    ')}
-  ) as described (name, base_schema, base_table, columns)
+  ) as described (name, base_schema, base_table, columns, is_kept)
   loop
     if to_regclass(format('%I.%I', other.base_schema, other.base_table)) is null then
       raise exception 'table "%": there is no %.%', other.name, other.base_schema, other.base_table;
@@ -331,6 +364,9 @@ const tablesExist = (bases: readonly string[]): string => `
     if missing is not null then
       raise exception 'table "%": %.% has no column %', other.name, other.base_schema, other.base_table, missing;
     end if;
+    if not other.is_kept then
+      continue;
+    end if;${canBeKept}
   end loop;`
 
 const attributes = 'nosuperuser noinherit nocreaterole nocreatedb noreplication nobypassrls'
@@ -510,9 +546,10 @@ ${revokeAll(`select 'schema' as kind, quote_ident(nspname) as name, nspacl as ac
 }
 
 /** Columns of the tables that views need, in order: how `verify` knows them. */
-export const internalTables: Readonly<Record<'session' | 'key', string>> = {
-  session: 'pid integer, role name, scope jsonb, opened timestamp with time zone',
+export const internalTables: Readonly<Record<'session' | 'key' | 'change', string>> = {
+  session: 'pid integer, role name, scope jsonb, opened timestamp with time zone, session text',
   key: 'one boolean, inner_pad bytea, outer_pad bytea',
+  change: changeShape,
 }
 
 const shapeOf = (internal: string, table: string): string =>
@@ -528,7 +565,8 @@ begin
       pid integer primary key,
       role name not null,
       scope jsonb not null,
-      opened timestamptz not null default now()
+      opened timestamptz not null default now(),
+      session text
     );
   end if;
 end`)}
@@ -576,10 +614,22 @@ begin
 end`)
 
 /** Settings of every function that runs with its owner's rights: nothing that a caller sets changes what it means. */
-export const functionSettings: readonly string[] = ['search_path=pg_catalog, pg_temp']
+const functionSettings: readonly string[] = ['search_path=pg_catalog, pg_temp']
 
-const functionsOf = ({ internal }: Names): ExpectedFunction[] => [
+const ofViews = { kind: 'plpgsql f s r definer strict text', settings: functionSettings, users: 'agents' } as const
+
+const functionsOf = (names: Names, database: Database): ExpectedFunction[] => [
+  ...functionsOfViews(names),
+  ...changeFunctions(names, database).map(({ language, isStable, returns, settings, ...each }) => ({
+    ...each,
+    kind: `${language} f ${isStable ? 's' : 'v'} u definer ${returns}`,
+    settings: [...functionSettings, ...settings.map((setting) => setting.join('='))],
+  })),
+]
+
+const functionsOfViews = ({ internal }: Names): ExpectedFunction[] => [
   {
+    ...ofViews,
     name: 'scope',
     arguments: 'fact text',
     // session_user is who logged in: a function that runs as its owner does not change it, nor can an agent.
@@ -603,6 +653,7 @@ end
 `,
   },
   {
+    ...ofViews,
     name: 'hash',
     arguments: 'value text',
     body: `
@@ -616,15 +667,31 @@ end
   },
 ]
 
-function functions(names: Names, agents: readonly string[]): string {
-  const { internal } = names
-  const made = functionsOf(names).map(({ name, arguments: args, body }) => {
-    const function_ = `${quoted(internal)}.${name}`
-    const grant = agents.map(quoted).join(', ')
-    return `create function ${function_}(${args}) returns text
-language plpgsql stable strict parallel restricted security definer set search_path = pg_catalog, pg_temp
+function functions({ names: { internal }, expected }: Plan): string {
+  const users = { agents: agentsOf(expected.roles), gateway: [expected.gateway], nobody: [] }
+  const made = expected.functions.map(({ name, arguments: args, body, kind, settings, users: whose }) => {
+    const [language = '', , volatility = '', parallel = ''] = kind.split(' ')
+    const attributes_ = [
+      `language ${language}`,
+      volatility === 's' ? 'stable' : 'volatile',
+      ...(kind.includes(' strict ') ? ['strict'] : []),
+      `parallel ${parallel === 'r' ? 'restricted' : 'unsafe'}`,
+      'security definer',
+      ...settings.map((each) => {
+        const [setting = '', value = ''] = each.split('=')
+        return `set ${setting} = ${value.split(', ').map(literal).join(', ')}`
+      }),
+    ]
+    const types = args
+      .split(', ')
+      .map((each) => each.split(' ').at(-1))
+      .join(', ')
+    const function_ = `${quoted(internal)}.${name}(${types})`
+    const grant = users[whose].map(quoted).join(', ')
+    return `create function ${quoted(internal)}.${name}(${args}) returns ${kind.split(' ').at(-1)}
+${attributes_.join(' ')}
 as $body$${body}$body$;
-revoke all on function ${function_}(text) from public;${grant && `\ngrant execute on function ${function_}(text) to ${grant};`}`
+revoke all on function ${function_} from public;${grant && `\ngrant execute on function ${function_} to ${grant};`}`
   })
   return `${block(`
 declare

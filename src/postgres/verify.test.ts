@@ -87,7 +87,7 @@ const repaired: readonly Drift[] = [
   ['revoke delete on $i.session from $g', 'table $i.session: lacks the right of $g DELETE'],
   [
     'alter table $i.session add column more int',
-    'table $i.session: has other columns: pid integer, role name, scope jsonb, opened timestamp with time zone, more integer',
+    'table $i.session: has other columns: pid integer, role name, scope jsonb, opened timestamp with time zone, session text, more integer',
   ],
   ['grant select on $i.key to $g', 'table $i.key: gives $g SELECT, which is not of the plan'],
   ['grant select on public.salaries to $o', 'role $o: may SELECT on public.salaries, which no view needs'],

@@ -3,7 +3,8 @@ import { catalogState, signed } from './catalog-views.ts'
 import type { Verb } from './description.ts'
 import type { Queries } from './introspect.ts'
 import { catalogOf } from './introspect.ts'
-import { functionSettings, internalTables, readByViews } from './setup.ts'
+import { baseName } from './changes.ts'
+import { internalTables, readByViews } from './setup.ts'
 import type { ExpectedView, Plan } from './setup.ts'
 
 /** Something about a database that a person should know. */
@@ -49,10 +50,11 @@ export async function findings(client: Queries, plan: Plan): Promise<readonly Fi
   await internals(look, plan, say)
   await views(look, plan, say)
   await catalogs(look, plan, say)
+  await triggers(look, plan, say)
   await ownerRights(look, plan, say)
   await agentRights(look, plan, say)
   await surroundings(look, plan, say)
-  for (const view of plan.expected.views) await changes(client, view, say)
+  for (const view of plan.expected.views) await changes(client, view, plan, say)
   return found
 }
 
@@ -204,7 +206,8 @@ async function schemas(look: Look, { names, expected }: Plan, say: Say): Promise
       and (n.nspname, relname, relkind) not in (select * from unnest($2::name[], $3::name[], $4::"char"[]))
     union all
     select 'routine', p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = pronamespace
-    where n.nspname = any ($1::text[]) and (n.nspname <> $5 or proname <> all ($6::text[]) or proargtypes <> '25'::oidvector)
+    where n.nspname = any ($1::text[])
+      and (n.nspname <> $5 or proname || '(' || pg_get_function_arguments(p.oid) || ')' <> all ($6::text[]))
     union all
     select 'operator', o.oid::regoperator::text from pg_operator o join pg_namespace n on n.oid = oprnamespace
     where n.nspname = any ($1::text[])
@@ -212,11 +215,11 @@ async function schemas(look: Look, { names, expected }: Plan, say: Say): Promise
     select 'type', t.oid::regtype::text from pg_type t join pg_namespace n on n.oid = typnamespace
     where n.nspname = any ($1::text[]) and typrelid = 0 and typelem = 0`,
     wanted.filter((name) => name !== names.catalog || expected.catalog === undefined),
-    [...expected.views.map(() => names.policy), names.internal, names.internal],
+    [...expected.views.map(() => names.policy), ...Object.keys(internalTables).map(() => names.internal)],
     [...expected.views.map(({ table }) => table.name), ...Object.keys(internalTables)],
-    [...expected.views.map(() => 'v'), 'r', 'r'],
+    [...expected.views.map(() => 'v'), ...Object.keys(internalTables).map(() => 'r')],
     names.internal,
-    expected.functions.map(({ name }) => name),
+    expected.functions.map(({ name, arguments: args }) => `${name}(${args})`),
   )
   for (const { kind, name } of others) say('error', 'setup', `${kind} ${name}`, 'is not of the plan')
 }
@@ -289,8 +292,12 @@ async function internals(look: Look, { names, expected }: Plan, say: Say): Promi
     where n.nspname = $1`,
     names.internal,
   )
-  const agents = expected.roles.filter(({ agent }) => agent !== undefined)
-  for (const { name, body, arguments: args } of expected.functions) {
+  const users = {
+    agents: expected.roles.filter(({ agent }) => agent !== undefined).map(({ name }) => name),
+    gateway: [expected.gateway],
+    nobody: [],
+  }
+  for (const { name, body, arguments: args, kind, settings, users: whose } of expected.functions) {
     const where = `function ${names.internal}.${name}`
     const there = functions.find((each) => each.name === name && each.arguments === args)
     if (there === undefined) {
@@ -299,16 +306,74 @@ async function internals(look: Look, { names, expected }: Plan, say: Say): Promi
     }
     if (there.body !== body) say('error', 'setup', where, 'has another body')
     if (there.owner !== names.owner) say('error', 'setup', where, `is owned by ${there.owner}`)
-    if (there.kind !== 'plpgsql f s r definer strict text')
-      say('error', 'setup', where, `is of another kind: ${there.kind}`)
-    if ((there.settings ?? []).join() !== functionSettings.join()) say('error', 'setup', where, 'has other settings')
+    if (there.kind !== kind) say('error', 'setup', where, `is of another kind: ${there.kind}`)
+    if ((there.settings ?? []).join('\n') !== settings.join('\n')) say('error', 'setup', where, 'has other settings')
     compare(
       there.rights,
-      agents.map((role) => `${role.name} EXECUTE`),
+      users[whose].map((role) => `${role} EXECUTE`),
       where,
       say,
     )
   }
+}
+
+/** Those that keep changes: on each table that they are planned for, and on no other. */
+async function triggers(look: Look, { names, expected }: Plan, say: Say): Promise<void> {
+  interface Trigger {
+    schema: string
+    table: string
+    name: string
+    function: string
+    enabled: string
+    comment: string | null
+    digest: string
+    isPart: boolean
+  }
+  const there = await look<Trigger>(
+    `select n.nspname as schema, c.relname as "table", t.tgname as name, p.proname as function, t.tgenabled as enabled,
+      obj_description(t.oid, 'pg_trigger') as comment, md5(pg_get_triggerdef(t.oid)) as digest, t.tgparentid <> 0 as "isPart"
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+    join pg_proc p on p.oid = t.tgfoid join pg_namespace f on f.oid = p.pronamespace
+    where f.nspname = $1 and not t.tgisinternal order by 1, 2, 3`,
+    names.internal,
+  )
+  for (const { base, digest } of expected.kept) {
+    const where = `table ${baseName(base)}`
+    const wrong = (what: string, advice?: string): void => say('error', 'setup', where, what, advice)
+    const trigger = there.find(
+      (each) => !each.isPart && each.schema === base.schema && each.table === base.table && each.name === names.policy,
+    )
+    if (trigger === undefined) {
+      wrong('keeps no changes: its trigger is not there')
+      continue
+    }
+    const [, planned, made] = /^sallyport: ([0-9a-f]{32}) ([0-9a-f]{32})$/.exec(trigger.comment ?? '') ?? []
+    if (planned !== digest || trigger.function !== 'record') wrong('keeps changes by the trigger of another plan')
+    else if (made !== trigger.digest) wrong('keeps changes by a trigger that was changed')
+    if (trigger.enabled !== 'A') wrong('keeps no changes at all times: its trigger is disabled or can be passed over')
+    const [fit] = await look<{ key: boolean; heirs: boolean; parts: string[] }>(
+      `select exists (select from pg_constraint where conrelid = c.oid and contype = 'p') as key,
+        c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid) as heirs,
+        array(select s.relid::text from pg_partition_tree(c.oid) s where not exists (select from pg_trigger t
+          join pg_proc p on p.oid = t.tgfoid join pg_namespace f on f.oid = p.pronamespace
+          where t.tgrelid = s.relid and t.tgenabled = 'A' and p.proname = 'record' and f.nspname = $3)) as parts
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`,
+      base.schema,
+      base.table,
+      names.internal,
+    )
+    const leave = 'or leave out `undo`'
+    if (fit?.key !== true)
+      wrong('has no primary key: what is changed in it could not be undone', `give it one, ${leave}`)
+    if (fit?.heirs === true)
+      wrong('has tables that inherit from it, whose changes are not kept', `use partitions, ${leave}`)
+    for (const part of fit?.parts ?? []) wrong(`keeps no changes of its partition ${part}`)
+  }
+  const isPlanned = ({ schema, table, name, isPart }: Trigger): boolean =>
+    isPart ||
+    (name === names.policy && expected.kept.some(({ base }) => base.schema === schema && base.table === table))
+  for (const each of there.filter((trigger) => !isPlanned(trigger)))
+    say('error', 'setup', `trigger ${each.name} on ${each.schema}.${each.table}`, 'is not of the plan')
 }
 
 interface Relation {
@@ -703,7 +768,12 @@ async function keys(client: Queries, { base, insert, update, where }: ExpectedVi
 }
 
 /** What else changes when an agent writes. */
-async function changes(client: Queries, { table, isWritable }: ExpectedView, say: Say): Promise<void> {
+async function changes(
+  client: Queries,
+  { table, isWritable }: ExpectedView,
+  { expected }: Plan,
+  say: Say,
+): Promise<void> {
   const where = `table ${table.base.schema}.${table.base.table}`
   const around = await catalogOf(client, table.base)
   if (around === undefined) return say('error', 'setup', where, 'is not there', 'correct `table` in the configuration')
@@ -732,6 +802,16 @@ async function changes(client: Queries, { table, isWritable }: ExpectedView, say
       `on ${on}, ${other} (${column}) follows by its foreign key: ${does}`,
       'it is shown to whoever approves; agents need no right to that table',
     )
+  const isKept = (name: string): boolean => expected.kept.some(({ base }) => baseName(base) === name)
+  if (table.undo === true)
+    for (const { table: other, column, on, does } of reached.filter((each) => !isKept(each.table)))
+      say(
+        'warning',
+        'around',
+        where,
+        `on ${on}, ${other} (${column}) follows by its foreign key (${does}), and its changes are not kept: they can't be undone`,
+        'describe that table too, with `undo: true`',
+      )
   for (const { name, timing, function: run } of around.triggers)
     say(
       'note',

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import pg from 'pg'
 import { Failure } from '../../core/failure.ts'
+import { forgottenAtOnce } from '../../postgres/changes.ts'
 import { agentPassword } from '../../postgres/password.ts'
 import type { Embedded } from './pglite.ts'
 import type { Address, PostgresResource } from './resource.ts'
@@ -55,6 +56,8 @@ export interface Connections {
 
 /** Milliseconds for a connection to be made, and for an answer to each statement of Sallyport's own. */
 const answerWithin = 10_000
+/** Milliseconds between two looks for changes that are kept no longer. */
+const sweptEach = 3_600_000
 
 /**
  * @param embedded - Where the database is one: nothing is connected to then.
@@ -71,6 +74,10 @@ export function createConnections(
   /** By agent, those that are being made among them. */
   const counted = new Map<string, number>()
   const register = registry(resource, within)
+  const keeps = embedded === undefined && [...resource.database.tables.values()].some(({ undo }) => undo === true)
+  const sweep = keeps
+    ? setInterval(() => void register.forget().catch((thrown) => report(Failure.from(thrown))), sweptEach).unref()
+    : undefined
   let isClosed = false
 
   function count(agent: string, by: number): void {
@@ -80,19 +87,19 @@ export function createConnections(
   }
 
   /** A connection that is not made yet, and how its database learns whose it is. */
-  async function linked(role: string, { facts }: Owner) {
+  async function linked(role: string, { session, facts }: Owner) {
     if (embedded === undefined) {
       const address = resource.address()
       const client = clientFor(address, role, agentPassword(address.password, role), within)
       return {
         client,
-        register: (pid: number) => register.set(pid, role, facts),
+        register: (pid: number) => register.set(pid, role, facts, session),
         cancel: () => cancel(address, client, within),
         within,
       }
     }
     await embedded.ready
-    const made = embedded.connect({ role, facts, names })
+    const made = embedded.connect({ role, facts, session, names })
     return {
       client: made.client,
       register: async () => async () => {},
@@ -186,6 +193,7 @@ export function createConnections(
     },
     async close() {
       isClosed = true
+      clearInterval(sweep)
       await Promise.all([...open.keys()].map((backend) => backend.close()))
       await register.close()
       await embedded?.close()
@@ -291,6 +299,8 @@ function registry(resource: PostgresResource, within: number) {
       await fresh.query(left).catch((cause: unknown) => {
         throw notSetUp(alias, cause)
       })
+      // Where it fails, the next time does it.
+      forget().catch(() => {})
       return fresh
     } catch (thrown) {
       destroy(fresh)
@@ -321,16 +331,30 @@ function registry(resource: PostgresResource, within: number) {
     })
   }
 
+  /** Deletes changes that were kept for as long as they are to be. */
+  async function forget(): Promise<void> {
+    for (let gone = forgottenAtOnce; gone >= forgottenAtOnce;) {
+      const [row] = await run(`select "${names.internal}".forget_changes() as gone`, [])
+      gone = Number(row?.['gone'] ?? 0)
+    }
+  }
+
   function giveUp(): void {
     control = undefined
     if (line !== undefined) destroy(line)
   }
 
   return {
+    forget,
     /** Returns what takes it back. The process may be gone by then, and its number another's: that one stays. */
-    async set(pid: number, role: string, facts: Readonly<Record<string, unknown>>): Promise<() => Promise<void>> {
-      const statement = `insert into ${table} (pid, role, scope) values ($1, $2, $3) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now() returning extract(epoch from opened)::text as opened`
-      const [row] = await run(statement, [pid, role, JSON.stringify(facts)])
+    async set(
+      pid: number,
+      role: string,
+      facts: Readonly<Record<string, unknown>>,
+      session: string,
+    ): Promise<() => Promise<void>> {
+      const statement = `insert into ${table} (pid, role, scope, session) values ($1, $2, $3, $4) on conflict (pid) do update set role = excluded.role, scope = excluded.scope, session = excluded.session, opened = now() returning extract(epoch from opened)::text as opened`
+      const [row] = await run(statement, [pid, role, JSON.stringify(facts), session])
       const mine = `delete from ${table} where pid = $1 and extract(epoch from opened) = $2::numeric`
       return async () => void (await run(mine, [pid, row?.['opened']]))
     },
@@ -406,8 +430,8 @@ function unreachable(alias: string, cause: unknown): Failure {
 
 function notSetUp(alias: string, cause: unknown): Failure {
   const { code = '' } = (cause ?? {}) as { readonly code?: string }
-  // 42P01 no such table, 3F000 no such schema, 42501 no right to it.
-  return ['42P01', '3F000', '42501'].includes(code)
+  // 42P01 no such table, 42703 column, 42883 function, 3F000 schema, 42501 no right to it.
+  return ['42P01', '42703', '42883', '3F000', '42501'].includes(code)
     ? new Failure('unavailable', `\`${alias}\` is not set up: \`sallyport db apply ${alias}\` does it`, { cause })
     : new Failure('unavailable', `\`${alias}\` can't be reached${code === '' ? '' : ` (${code})`}`, { cause })
 }

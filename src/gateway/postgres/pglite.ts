@@ -26,6 +26,7 @@ import { from, int16, int32, message, parseMessage, syncMessage } from './wire/f
 export interface Actor {
   readonly role: string
   readonly facts: Readonly<Record<string, unknown>>
+  readonly session?: string
   readonly names: Pick<Names, 'internal'>
 }
 
@@ -119,6 +120,7 @@ async function setUp(shared: Shared, resource: PostgresResource, init: string | 
     )
     await client.query('set search_path = pg_catalog, pg_temp')
     await applySetup(client, plan).catch((thrown: unknown) => Promise.reject(within('it could not be set up', thrown)))
+    await client.query(`select ${quoted(resource.names.internal)}.forget_changes()`)
   } finally {
     await client.end().catch(() => {})
   }
@@ -270,10 +272,11 @@ function createShared(folder: string, patience: Patience) {
     loaded = member
   }
 
-  async function become(member: Member, { role, facts, names }: Actor): Promise<void> {
-    const scope = `insert into ${quoted(names.internal)}.session (pid, role, scope)
-      values (pg_catalog.pg_backend_pid(), ${literal(role)}, ${literal(JSON.stringify(facts))})
-      on conflict (pid) do update set role = excluded.role, scope = excluded.scope, opened = now();`
+  async function become(member: Member, { role, facts, session, names }: Actor): Promise<void> {
+    const whose = session === undefined ? 'null' : literal(session)
+    const scope = `insert into ${quoted(names.internal)}.session (pid, role, scope, session)
+      values (pg_catalog.pg_backend_pid(), ${literal(role)}, ${literal(JSON.stringify(facts))}, ${whose})
+      on conflict (pid) do update set role = excluded.role, scope = excluded.scope, session = excluded.session, opened = now();`
     if (member.state === undefined) {
       const settings = await engine.query(settingsOfRole(role))
       member.defaults = settings.map(([each]) => split(each ?? ''))
