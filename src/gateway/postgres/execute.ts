@@ -12,7 +12,7 @@ import type { Backend } from './connect.ts'
 export interface Wanted {
   readonly text: string
   readonly parameters: readonly Json[]
-  /** Numbers of the types that parameters are declared with; 0, and none: the server finds it out. Never an agent's word. */
+  /** Numbers of the types that a client declared for them; 0, and none: the server finds it out. Tools declare none. */
   readonly types?: readonly number[]
   /** Whether it changes anything. What does not runs where nothing can be changed. */
   readonly isWrite: boolean

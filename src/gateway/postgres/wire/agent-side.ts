@@ -251,6 +251,12 @@ export class AgentSide {
         sqlstate: '42601',
         message: 'cannot insert multiple commands into a prepared statement',
       })
+    // All of them are written down with each run. A parameter is two characters at least.
+    if (types.length > text.length / 2)
+      return this.refuseHere(false, {
+        sqlstate: '54000',
+        message: 'more types are declared than there can be parameters',
+      })
     const declared = types.map(declaredType)
     const statement = only && declaring(only, declared)
     // Describing would tell what the columns of a table are that is not there for this session.
@@ -258,7 +264,7 @@ export class AgentSide {
       const step = stepOf(session, resource, this.texts.may, statement, text, [])
       if (step.kind === 'refused') return this.permits.refuse(false, step)
     }
-    const size = text.length + 200
+    const size = text.length + types.length * 16 + 200
     if (name !== '' && !this.names.hasRoomForStatement(size))
       return this.refuseHere(false, {
         sqlstate: '53400',

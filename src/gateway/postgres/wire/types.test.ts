@@ -1,4 +1,4 @@
-import pg from 'pg'
+import type pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Person } from '../../../core/identity.ts'
 import { verbs } from '../../../postgres/description.ts'
@@ -274,6 +274,13 @@ describe.skipIf(await noPostgres(18))('types that a client declares for paramete
     for (const id of new Set(asked)) await wire.world.approvals.answer(id, anna, 'deny')
   })
 
+  test('no more types are taken than there can be parameters', async () => {
+    const client = await login()
+    client.send(declaring('', update, ...Array.from({ length: 60 }, () => int8)), sync)
+    await client.until('Z')
+    expect(client.errors()).toMatchObject([{ code: '54000' }])
+  })
+
   test('a type that does not go on to the server is none', async () => {
     const client = await login()
     client.send(declaring('', update, 2205), bind('', '', '1'), execute(), sync)
@@ -292,14 +299,16 @@ describe.skipIf(await noPostgres(18))('types that a client declares for paramete
     const several = new Set<string>()
     for (const zone of ['UTC', 'America/New_York', 'Pacific/Apia']) {
       await admin.query(`set timezone = '${zone}'`)
-      for (const [number, name] of plainTypes)
+      for (const [number, name] of plainTypes) {
+        if (zone !== 'UTC' && !/^(date|time)/.test(name)) continue
         for (const at of Object.keys(keys).keys())
           for (const value of values) {
             const count = await counted(admin, `select from keyed${at} where id = $1`, value, number)
             if (typeof count === 'number' && count > 1) several.add(name)
-            // What can't be compared, or is no such value, is not tried with the others any longer than needed.
+            // Types that can't be compared can't be with any value.
             if (typeof count === 'string' && count.includes('operator does not exist')) break
           }
+      }
     }
     await admin.query('reset timezone')
     expect([...several].sort()).toEqual(['bpchar', 'float4', 'float8', 'timestamptz'])
