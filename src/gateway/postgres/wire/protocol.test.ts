@@ -492,6 +492,18 @@ describe.skipIf(await noPostgres(18))('the protocol, byte by byte', () => {
       expect(client.types).toBe(`T${'D'.repeat(100)}EZTDCZ`)
     })
 
+    test('what was done before a result that was cut is undone with it, where no Sync had come', async () => {
+      const client = await wire.rawLoggedIn()
+      client.send(parse('', insert('before a cut')), bind('', ''), execute())
+      client.send(parse('', 'select n from generate_series(1, 150) n'), bind('', ''), execute(), flush)
+      await client.until('E')
+      client.send(parse('', insert('behind a cut')), bind('', ''), execute(), sync)
+      await client.until('Z')
+      expect(client.types).toBe(`12C12${'D'.repeat(100)}EZ`)
+      expect(client.status()).toBe('I')
+      expect([await there('before a cut'), await there('behind a cut')]).toEqual([false, false])
+    })
+
     test('more bytes than a statement may return, and rows that are larger', async () => {
       const client = await wire.rawLoggedIn()
       client.send(query("select repeat('x', 10000) from generate_series(1, 101)"))
