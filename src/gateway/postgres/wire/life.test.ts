@@ -66,6 +66,28 @@ describe.skipIf(await noPostgres(18))('how connections end', () => {
     expect(client.errors()).toMatchObject([{ code: '57P01' }])
   })
 
+  test('promise 2: connections of a session end with it, whoever has them, and no others', async () => {
+    const wire = await start()
+    const { connections } = wire.gateway.live().get(wire.alias)!
+    const [one, two] = [await wire.session(), await wire.session()]
+    const facts = { customer_id: 7 }
+    const [gone, other] = [
+      await connections.open({ session: one.id, agent: one.agent, facts }),
+      await connections.open({ session: two.id, agent: two.agent, facts }),
+    ]
+    const running = gone.client.query('select pg_sleep(60)').catch(() => 'stopped')
+    await wire.world.sessions.end([one.id], 'enough', 'person:ada')
+    expect(await running).toBe('stopped')
+    await expect.poll(() => gone.ended.aborted).toBe(true)
+    expect(other.ended.aborted).toBe(false)
+    const { internal } = wire.desk.plan.names
+    const registered = async (pid: number): Promise<boolean> =>
+      (await wire.desk.admin.query(`select 1 from ${internal}.session where pid = $1`, [pid])).rowCount === 1
+    await expect.poll(() => registered(gone.pid)).toBe(false)
+    expect(await registered(other.pid)).toBe(true)
+    await other.close()
+  })
+
   test.each([
     ['is told whose it is', /insert into .*\.session/],
     ['is given the settings of the client', /set_config/],
