@@ -470,7 +470,8 @@ const join = (role: string): string =>
       execute format('grant %I to %I', ${role}, current_user);
     end if;`
 
-const become = (owner: string): string =>
+/** An administrator may act as a role, and no longer. */
+export const become = (owner: string): string =>
   block(`
 begin
   if exists (select from pg_roles where rolname = ${literal(owner)}) then
@@ -478,7 +479,7 @@ begin
   end if;
 end`)
 
-const unbecome = (owner: string): string =>
+export const unbecome = (owner: string): string =>
   block(`
 begin
   if not (select rolsuper from pg_roles where rolname = current_user) then

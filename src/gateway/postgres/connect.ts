@@ -76,7 +76,10 @@ export function createConnections(
   const register = registry(resource, within)
   const keeps = embedded === undefined && [...resource.database.tables.values()].some(({ undo }) => undo === true)
   const sweep = keeps
-    ? setInterval(() => void register.forget().catch((thrown) => report(Failure.from(thrown))), sweptEach).unref()
+    ? setInterval(
+        () => void register.forget().catch((thrown: unknown) => report(Failure.from(thrown))),
+        sweptEach,
+      ).unref()
     : undefined
   let isClosed = false
 
