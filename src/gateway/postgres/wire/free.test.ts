@@ -59,6 +59,19 @@ for (const version of versions)
       expect(client.rows()).toEqual([['1']])
     })
 
+    test('are stopped also where the server would not stop them', async () => {
+      const role = wire.desk.plan.names.agent('desk-worker')
+      await wire.desk.admin.query(`alter role ${role} set statement_timeout = 0`)
+      try {
+        const client = await wire.rawLoggedIn()
+        client.send(query(endless[0]?.[1] ?? ''))
+        await client.until('Z')
+        expect(client.errors()).toMatchObject([{ code: '57014', message: expect.stringMatching(/longer than 400 ms/) }])
+      } finally {
+        await wire.desk.admin.query(`alter role ${role} set statement_timeout = ${time}`)
+      }
+    })
+
     test('keep no more processes of the server busy than a session has connections, and are counted', async () => {
       const { id, token } = await wire.session()
       const [[, text] = []] = endless
