@@ -10,7 +10,7 @@ import {
 } from './approvals.ts'
 import { caCommand } from './ca.ts'
 import { completion } from './completion.ts'
-import { dbApply, dbPlan, dbRemove, dbSuggest, dbVerify } from './db.ts'
+import { dbApply, dbChanges, dbPlan, dbRemove, dbSuggest, dbUndo, dbVerify } from './db.ts'
 import { explainCommand } from './explain.ts'
 import type { Io } from './io.ts'
 import { keysIssue, keysList, keysRevoke, keysRotate } from './keys.ts'
@@ -99,6 +99,8 @@ export const commands: readonly Command[] = [
   dbVerify,
   dbRemove,
   dbSuggest,
+  dbChanges,
+  dbUndo,
   audit,
   mcpCommand,
   caCommand,

@@ -1,11 +1,14 @@
 import type {
   AppliedDatabase,
   AsAdministrator,
+  DatabaseChanges,
   DatabaseFinding,
   PlannedDatabase,
   RemovedDatabase,
   SuggestedTables,
   SuggestTables,
+  UndoChange,
+  UndoneChange,
   VerifiedDatabase,
 } from '../control/wire.ts'
 import { Failure } from '../core/failure.ts'
@@ -16,7 +19,7 @@ import type { ExitCode } from './command.ts'
 import { ask, paint } from './io.ts'
 import type { Io } from './io.ts'
 import { clientOptions } from './place.ts'
-import { jsonText, safe } from './text.ts'
+import { jsonText, moment, safe } from './text.ts'
 import { readValue } from './value.ts'
 
 const anywayOption = {
@@ -194,6 +197,94 @@ export const dbSuggest = command({
     return 0
   },
 })
+
+export const dbChanges = command({
+  name: 'db changes',
+  summary: 'Lists what agents changed in tables with `undo`',
+  takes: ['<resource>'],
+  options: {
+    session: { type: 'string', value: '<session>', says: 'Only those of this session.' },
+    limit: { type: 'string', value: '<n>', says: 'How many, the newest first: 20 unless said, 999 at most.' },
+    ...jsonOption,
+    ...clientOptions,
+  },
+  notes: [
+    'One line for each transaction: its number, time, session, and how many rows of which tables. No value of a row is shown.',
+  ],
+  examples: ['sallyport db changes helpdesk', 'sallyport db changes helpdesk --session ses_74vz3a58kg05adh876nz'],
+  async run({ words: [resource = ''], values }, io) {
+    const { session, limit, json } = values
+    const asked = new URLSearchParams({
+      ...(session === undefined ? {} : { session }),
+      ...(limit === undefined ? {} : { limit }),
+    })
+    const done = await openClient(values, io).get<DatabaseChanges>(`${pathOf(resource, 'changes')}?${asked.toString()}`)
+    if (json === true) io.out(jsonText(done))
+    else if (done.changes.length === 0) io.out('no changes are kept')
+    else
+      for (const { change, at, session: whose, undone, tables } of done.changes) {
+        const what = tables.map(({ table, operation, rows }) => `${operation} ${rows} in ${safe(table)}`).join(', ')
+        const is = undone ? paint(io, 'dim', ' (undone)') : ''
+        io.out(`${safe(change)}  ${moment(at)}  ${safe(whose ?? '-')}  ${what}${is}`)
+      }
+    return 0
+  },
+})
+
+export const dbUndo = command({
+  name: 'db undo',
+  summary: 'Undoes what one transaction of an agent changed',
+  takes: ['<resource>', '<change>'],
+  options: {
+    'dry-run': { type: 'boolean', says: 'Says what would be done, and changes nothing.' },
+    yes: { type: 'boolean', says: 'Asks nothing.' },
+    ...anywayOption,
+    ...jsonOption,
+    ...clientOptions,
+  },
+  notes: [
+    ...aboutAddress,
+    'The number of a change is told by `sallyport db changes`, and by `change` of an outcome in the audit log. It is one',
+    'transaction: where a row has changed since, nothing is undone, and that row is named.',
+  ],
+  examples: ['sallyport db undo helpdesk 7741 --dry-run', 'sallyport db undo helpdesk 7741'],
+  async run({ words: [resource = '', change = ''], values }, io) {
+    const { yes, anyway, json, 'dry-run': isTrial = false } = values
+    if (!isTrial && yes !== true) onlyWherePeopleAre(io)
+    const client = openClient(values, io)
+    const wanted = await asAdministrator(io, anyway)
+    const post = (trial: boolean): Promise<UndoneChange> => {
+      const body: UndoChange = { change, trial, ...wanted }
+      return client.post<UndoneChange>(pathOf(resource, 'undo'), body)
+    }
+    if (isTrial || yes !== true) {
+      const tried = await post(true)
+      if (isTrial && json === true) io.out(jsonText(tried))
+      else for (const line of undoneLines(tried)) (json === true ? io.err : io.out)(line)
+      if (isTrial) return 0
+      if (!/^y(es)?$/i.test(await ask(io, `Undo this in the database \`${safe(tried.database)}\`? [y/N]`)))
+        return leave(io)
+    }
+    const done = await post(false)
+    if (json === true) io.out(jsonText(done))
+    else for (const line of undoneLines(done)) io.out(line)
+    return 0
+  },
+})
+
+function undoneLines({ trial, change, at, session, tables, rows }: UndoneChange): readonly string[] {
+  const counts = (each: UndoneChange['tables'][number]): string =>
+    [
+      ...(each.restored > 0 ? [`${each.restored} put back`] : []),
+      ...(each.reverted > 0 ? [`${each.reverted} as before`] : []),
+      ...(each.removed > 0 ? [`${each.removed} taken out`] : []),
+    ].join(', ') || 'nothing'
+  const whose = session === undefined ? '' : `, session ${safe(session)}`
+  return [
+    `change ${safe(change)} of ${moment(at)}${whose}: ${rows} ${rows === 1 ? 'row' : 'rows'} ${trial ? 'would be undone' : 'undone'}`,
+    ...tables.map((each) => `  ${safe(each.table)}: ${counts(each)}`),
+  ]
+}
 
 const planOf = (client: Client, resource: string, removal?: boolean): Promise<PlannedDatabase> =>
   client.get<PlannedDatabase>(pathOf(resource, removal === true ? 'plan?for=removal' : 'plan'))

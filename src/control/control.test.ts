@@ -91,6 +91,8 @@ const routes: readonly [method: string, path: string, may: readonly Holder[], bo
   ['POST', '/v1/databases/none/verify', ['admin', 'auditor']],
   ['POST', '/v1/databases/none/remove', ['admin'], { admin: 'postgres://a@b/c' }],
   ['POST', '/v1/databases/none/suggest', ['admin'], { tables: [] }],
+  ['GET', '/v1/databases/none/changes', ['admin', 'auditor']],
+  ['POST', '/v1/databases/none/undo', ['admin'], { change: '1', admin: 'postgres://a@b/c' }],
   ['GET', '/v1/audit', ['admin', 'auditor']],
   ['GET', '/v1/audit/checkpoint', ['admin', 'auditor']],
   ['GET', '/v1/audit/events/evt_none', ['admin', 'auditor']],

@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { Failure } from '../core/failure.ts'
 import { callerName } from '../core/identity.ts'
 import { name, readBody } from './body.ts'
 import type { Administrator, ControlPorts } from './ports.ts'
 import { route } from './router.ts'
 import type { Route } from './router.ts'
-import type { AsAdministrator, DatabaseView, SuggestTables } from './wire.ts'
+import type { AsAdministrator, DatabaseView, SuggestTables, UndoChange } from './wire.ts'
 
 // An administrator's address goes in here and never comes out again: no answer, no event and no complaint holds it.
 
@@ -15,6 +16,13 @@ const perhapsAdministrator: z.ZodType<Partial<AsAdministrator>> = z.strictObject
 const suggestBody: z.ZodType<SuggestTables> = z.strictObject({
   tables: z.array(name).max(100),
   admin: admin.optional(),
+  anyway,
+})
+
+const undoBody: z.ZodType<UndoChange> = z.strictObject({
+  change: z.string().regex(/^[0-9]{1,18}$/, 'expected the number of a change, such as `7741`'),
+  trial: z.boolean().optional(),
+  admin,
   anyway,
 })
 
@@ -39,6 +47,16 @@ export function databaseRoutes({ databases }: ControlPorts): readonly Route[] {
     route('POST', '/v1/databases/:name/remove', ['admin'], async ({ param, caller, body }) =>
       databases.remove(param('name'), administrator(readBody(asAdministrator, body)), callerName(caller)),
     ),
+    route('GET', '/v1/databases/:name/changes', ['admin', 'auditor'], async ({ param, query }) => {
+      const session = query.get('session')
+      const most = query.get('limit') ?? '20'
+      if (!/^[1-9][0-9]{0,2}$/.test(most)) throw new Failure('invalid', '`limit`: expected a number from 1 to 999')
+      return databases.changes(param('name'), { ...(session === null ? {} : { session }), most: Number(most) })
+    }),
+    route('POST', '/v1/databases/:name/undo', ['admin'], async ({ param, caller, body }) => {
+      const { change, trial: isTrial = false, ...rest } = readBody(undoBody, body)
+      return databases.undo(param('name'), { change, isTrial }, administrator(rest), callerName(caller))
+    }),
     route('POST', '/v1/databases/:name/suggest', ['admin'], async ({ param, body }) => {
       const { tables, ...rest } = readBody(suggestBody, body)
       return databases.suggest(param('name'), tables, perhaps(rest))

@@ -17,6 +17,7 @@ import type { Vault } from '../guard/vault.ts'
 import type { Tokens } from '../guard/tokens.ts'
 import type {
   AppliedDatabase,
+  DatabaseChanges,
   DatabaseView,
   PlannedDatabase,
   Reloaded,
@@ -24,6 +25,7 @@ import type {
   ResourceStatus,
   Status,
   SuggestedTables,
+  UndoneChange,
   VerifiedDatabase,
 } from './wire.ts'
 
@@ -64,6 +66,15 @@ export interface Databases {
   /** Without an administrator: by the gateway's own login, as far as that can see. */
   verify(name: string, administrator: Administrator | undefined, by: string): Promise<VerifiedDatabase>
   remove(name: string, administrator: Administrator, by: string): Promise<RemovedDatabase>
+  /** What agents changed in tables with `undo`, the newest first: by the gateway's own login, which sees no values. */
+  changes(name: string, of: { readonly session?: string; readonly most: number }): Promise<DatabaseChanges>
+  /** Fails with `not_found`, or `conflict` where something has changed since: nothing is changed then. */
+  undo(
+    name: string,
+    change: { readonly change: string; readonly isTrial: boolean },
+    administrator: Administrator,
+    by: string,
+  ): Promise<UndoneChange>
   /** Without an administrator: by the gateway's own login. */
   suggest(name: string, tables: readonly string[], administrator?: Administrator): Promise<SuggestedTables>
 }

@@ -267,6 +267,50 @@ export interface RemovedDatabase {
   readonly notices: readonly string[]
 }
 
+/** A transaction of an agent that changed tables with `undo`. */
+export interface DatabaseChange {
+  readonly change: string
+  /** Epoch milliseconds. */
+  readonly at: number
+  readonly session: string | null
+  readonly undone: boolean
+  readonly tables: readonly {
+    readonly table: string
+    readonly operation: 'insert' | 'update' | 'delete'
+    readonly rows: number
+  }[]
+}
+
+export interface DatabaseChanges {
+  readonly name: string
+  /** The newest first. */
+  readonly changes: readonly DatabaseChange[]
+}
+
+export interface UndoChange extends AsAdministrator {
+  readonly change: string
+  /** Changes nothing: the answer says what would be done. */
+  readonly trial?: boolean
+}
+
+export interface UndoneChange {
+  readonly name: string
+  readonly database: string
+  readonly trial: boolean
+  readonly change: string
+  /** Epoch milliseconds at which the agent changed it. */
+  readonly at: number
+  readonly session?: string
+  readonly tables: readonly {
+    readonly table: string
+    /** Rows that were deleted and are there again, that have their values of before again, that were new and are gone. */
+    readonly restored: number
+    readonly reverted: number
+    readonly removed: number
+  }[]
+  readonly rows: number
+}
+
 export interface SuggestTables extends Partial<AsAdministrator> {
   readonly tables: readonly string[]
 }

@@ -29,7 +29,7 @@ export const eventFields = {
 
   decision: [...tried, ...decided, ...given],
   evaluation: ['subject', 'request', ...tried, ...decided, ...given],
-  'action.done': [...outcome, ...performed, ...spent],
+  'action.done': [...outcome, ...performed, ...spent, 'change'],
   'action.error': [...outcome, ...performed, ...spent],
   'action.failed': [...outcome, 'code', 'because', 'mayHaveHappened', 'bytes', 'sent'],
   'name.unknown': ['session', 'agent', 'method', 'name'],
@@ -78,6 +78,8 @@ export const eventFields = {
   'database.verified': ['of', 'resource', 'errors', 'warnings', 'notes', 'by'],
   'database.remove': ['resource', 'by'],
   'database.removed': ['of', 'resource', 'by'],
+  'database.undo': ['resource', 'change', 'trial', 'by'],
+  'database.undone': ['of', 'resource', 'change', 'trial', 'session', 'rows', 'by'],
   'database.failed': ['of', 'resource', 'code', 'because', 'by'],
   'database.verifiers': ['resource', 'by'],
 

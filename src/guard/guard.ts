@@ -34,6 +34,8 @@ export interface Performed<T> {
   readonly spend?: number
   /** Names of the secrets that were added to it. */
   readonly secrets?: readonly string[]
+  /** The number by which people can undo it. */
+  readonly change?: string
   readonly checks: Checks
 }
 
@@ -381,6 +383,7 @@ export function createGuard(ports: GuardPorts): Guard {
       ...(performed.tokens === undefined ? {} : { tokens: performed.tokens }),
       ...(performed.spend === undefined ? {} : { spend: performed.spend }),
       ...(performed.secrets === undefined || performed.secrets.length === 0 ? {} : { secrets: performed.secrets }),
+      ...(performed.change === undefined || performed.failed === true ? {} : { change: performed.change }),
     })
     return { kind: 'done', value: performed.value, event }
   }

@@ -73,6 +73,8 @@ const noDatabases: Databases = {
   apply: async (name) => noDatabase(name),
   verify: async (name) => noDatabase(name),
   remove: async (name) => noDatabase(name),
+  changes: async (name) => noDatabase(name),
+  undo: async (name) => noDatabase(name),
   suggest: async (name) => noDatabase(name),
 }
 const noDatabase = (name: string): never => {

@@ -122,6 +122,10 @@ export const mostReturned = (resource: PostgresResource, { uses }: Statement): n
 const labelOf = (resource: PostgresResource, uses: readonly Use[]): Label =>
   uses.map(({ table }) => tableOf(resource, table).label).reduce(join)
 
+/** Whether changes of any of its tables are kept: triggers and foreign keys may reach one from another. */
+export const keepsChanges = ({ database }: PostgresResource): boolean =>
+  [...database.tables.values()].some(({ undo }) => undo === true)
+
 function tableOf({ database }: PostgresResource, name: string) {
   const table = database.tables.get(name)
   if (table === undefined) throw new TypeError('a statement uses tables of the description only')

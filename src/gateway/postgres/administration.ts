@@ -10,6 +10,8 @@ import { agentPassword } from '../../postgres/password.ts'
 import { planRemove, planSetup } from '../../postgres/setup.ts'
 import type { Plan } from '../../postgres/setup.ts'
 import { listTables } from '../../postgres/tables.ts'
+import { undoChange } from '../../postgres/undo.ts'
+import type { Undone } from '../../postgres/undo.ts'
 import { verify } from '../../postgres/verify.ts'
 import type { Finding } from '../../postgres/verify.ts'
 import { clientFor, destroy } from './connect.ts'
@@ -73,6 +75,20 @@ export interface Suggested {
   readonly tables: readonly string[]
 }
 
+/** A transaction of an agent that changed tables with `undo`. */
+export interface Change {
+  readonly change: string
+  /** Epoch milliseconds. */
+  readonly at: number
+  readonly session: string | null
+  readonly undone: boolean
+  readonly tables: readonly {
+    readonly table: string
+    readonly operation: 'insert' | 'update' | 'delete'
+    readonly rows: number
+  }[]
+}
+
 export interface ListedDatabase {
   readonly name: string
   readonly tables: readonly string[]
@@ -92,6 +108,18 @@ export interface Administration {
   /** Without an administrator: by the gateway's own login, as far as that can see. */
   verify(name: string, administrator: Administrator | undefined, by: string): Promise<Verified>
   remove(name: string, administrator: Administrator, by: string): Promise<Removed>
+  /** What agents changed in tables with `undo`, the newest first: by the gateway's own login, which sees no values. */
+  changes(
+    name: string,
+    of: { readonly session?: string; readonly most: number },
+  ): Promise<{ readonly name: string; readonly changes: readonly Change[] }>
+  /** Fails with `not_found`, or `conflict` where something has changed since: nothing is changed then. */
+  undo(
+    name: string,
+    change: { readonly change: string; readonly isTrial: boolean },
+    administrator: Administrator,
+    by: string,
+  ): Promise<Undone & { readonly name: string; readonly database: string; readonly trial: boolean }>
   /** Of these tables, or of all. Without an administrator: by the gateway's own login. */
   suggest(name: string, tables: readonly string[], administrator?: Administrator): Promise<Suggested>
 }
@@ -149,8 +177,9 @@ export function createAdministration({
     by: string,
     work: () => Promise<T>,
     outcome: (done: T) => Record<string, Json>,
+    more: Record<string, Json> = {},
   ): Promise<T> {
-    const of = await record(what.begins, alias, by)
+    const of = await record(what.begins, alias, by, more)
     let done: T
     try {
       done = await work()
@@ -159,7 +188,7 @@ export function createAdministration({
       await record('database.failed', alias, by, { of, code, because: message.slice(0, 500) })
       throw thrown
     }
-    await record(what.ends, alias, by, { of, ...outcome(done) })
+    await record(what.ends, alias, by, { of, ...more, ...outcome(done) })
     return done
   }
 
@@ -252,6 +281,43 @@ export function createAdministration({
           return { name, database: plan.databaseName, notices }
         },
         () => ({}),
+      )
+    },
+
+    async changes(name, { session, most }) {
+      const resource = find(name)
+      const own = { ...resource.address(), isOwn: true }
+      const found = await connected(name, own, limit(), async (client) => {
+        const { rows } = await client
+          .query<{ found: readonly Change[] }>(`select "${resource.names.internal}".changes($1, $2) as found`, [
+            session ?? null,
+            most,
+          ])
+          .catch((cause: unknown) => {
+            if (!['42883', '3F000', '42501'].includes((cause as { readonly code?: string }).code ?? '')) throw cause
+            throw new Failure('unavailable', `\`${name}\` is not set up: \`sallyport db apply ${name}\` does it`)
+          })
+        return rows[0]?.found ?? []
+      })
+      return { name, changes: found }
+    },
+
+    async undo(name, { change, isTrial }, administrator, by) {
+      const resource = find(name)
+      const address = resource.address()
+      const admin = administratorOf(resource, address, administrator)
+      return recorded(
+        { begins: 'database.undo', ends: 'database.undone' },
+        resource,
+        by,
+        async () => {
+          const done = await connected(name, admin, limit(), (client) =>
+            undoChange(client, resource.names, change, { isTrial }),
+          )
+          return { name, database: address.database, trial: isTrial, ...done }
+        },
+        ({ rows, session }) => ({ rows, ...(session === undefined ? {} : { session }) }),
+        { change, trial: isTrial },
       )
     },
 

@@ -16,6 +16,8 @@ export interface Wanted {
   readonly types?: readonly number[]
   /** Whether it changes anything. What does not runs where nothing can be changed. */
   readonly isWrite: boolean
+  /** Whether the number of its transaction is wanted: tables whose changes are kept may be among what it changes. */
+  readonly isKept?: boolean
   readonly most: {
     /** Rows and bytes of the result, and milliseconds. */
     readonly rows: number
@@ -34,6 +36,8 @@ export interface Result {
   readonly bytes: number
   /** What of it is left out. */
   readonly cut?: 'rows' | 'bytes'
+  /** The number of the transaction, where it is wanted and anything was changed. */
+  readonly change?: string
 }
 
 /** What the server says against a statement. Its words are for the one who wrote the statement, and for nobody else. */
@@ -77,7 +81,7 @@ export async function execute(backend: Backend, wanted: Wanted, signal: AbortSig
   const submitted = submission(wanted)
   try {
     if (!wanted.isWrite) return await submitted.by(backend.client)
-    return await change(backend, submitted, wanted.most, watch, running)
+    return await change(backend, submitted, wanted, watch, running)
   } catch (thrown) {
     const sofar = submitted.sofar()
     if (watch.reason()?.code === 'too_large' && !wanted.isWrite && sofar.rows.length > 0)
@@ -98,7 +102,7 @@ export async function execute(backend: Backend, wanted: Wanted, signal: AbortSig
 async function change(
   backend: Backend,
   submitted: Submission,
-  { touched }: Wanted['most'],
+  { most: { touched }, isKept = false }: Pick<Wanted, 'most' | 'isKept'>,
   watch: Watch,
   running: { isCommitting: boolean },
 ): Promise<Result> {
@@ -116,9 +120,17 @@ async function change(
     throw thrown
   }
   running.isCommitting = true
-  await client.query('commit')
+  const number = isKept ? await numberAndCommit(client) : void (await client.query('commit'))
   running.isCommitting = false
-  return result
+  return number === undefined ? result : { ...result, change: number }
+}
+
+/** Both at once: asking for the number costs no time of its own. */
+async function numberAndCommit(client: pg.Client): Promise<string | undefined> {
+  const [first] = (await client.query(
+    'select pg_catalog.pg_current_xact_id_if_assigned()::text as number; commit',
+  )) as unknown as readonly pg.QueryResult<{ number: string | null }>[]
+  return first?.rows[0]?.number ?? undefined
 }
 
 /** Whether a connection is over, or about to be. */

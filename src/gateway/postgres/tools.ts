@@ -12,6 +12,7 @@ import {
   asksAlways,
   asksOf,
   effectOf,
+  keepsChanges,
   mostReturned,
   mostTouched,
   refusedAction,
@@ -219,7 +220,8 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
     return ports.pool.use(session, async (backend) => {
       try {
         const most = { rows: run.rows, bytes, time, ...(touched === undefined ? {} : { touched }) }
-        const result = await execute(backend, { text, parameters, isWrite, most }, signal)
+        const isKept = isWrite && keepsChanges(resource)
+        const result = await execute(backend, { text, parameters, isWrite, isKept, most }, signal)
         passed(result.bytes)
         return answered(ports, result, isWrite)
       } catch (thrown) {
@@ -233,7 +235,7 @@ function callOf(ports: ToolPorts, session: string, action: Partial<Action>, run:
 const within = 'it changes rows in WITH, which nobody can count beforehand'
 
 function answered({ resource, mask }: ToolPorts, result: Result, isWrite: boolean): Performed<ToolAnswer> {
-  const { columns, rows, count, bytes, cut } = result
+  const { columns, rows, count, bytes, cut, change } = result
   const hasRows = columns.length > 0
   const structured = mask({
     ...(hasRows ? { columns: columns.map((column) => ({ ...column })), rows } : {}),
@@ -245,6 +247,7 @@ function answered({ resource, mask }: ToolPorts, result: Result, isWrite: boolea
     record: structured,
     bytes,
     ...(resource.secrets.length === 0 ? {} : { secrets: resource.secrets }),
+    ...(change === undefined ? {} : { change }),
     checks: { ran: ['rows', 'size', 'secrets'] },
   }
 }
