@@ -18,9 +18,9 @@ export async function startSwallower(port: number): Promise<Swallower> {
   let what: RegExp | undefined
   let made = 0
   let silent = 0
-  const server = net.createServer((client) => {
+  const server = net.createServer({ allowHalfOpen: true }, (client) => {
     made += 1
-    const behind = net.connect(port, '127.0.0.1')
+    const behind = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
     let isSilent = false
     for (const [from, to] of [
       [client, behind],
@@ -31,6 +31,9 @@ export async function startSwallower(port: number): Promise<Swallower> {
       from.on('close', () => {
         sockets.delete(from)
         to.destroy()
+      })
+      from.on('end', () => {
+        if (!isSilent) to.end()
       })
       from.on('data', (chunk: Buffer) => {
         if (from === client && !isSilent && what?.test(chunk.toString('latin1')) === true) {
