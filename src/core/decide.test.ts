@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Action } from './action.ts'
+import type { Action, Part } from './action.ts'
 import type { Approval, Ask } from './approval.ts'
 import type { Condition, Scope } from './condition.ts'
 import { decide, limitsOf, visible } from './decide.ts'
@@ -781,6 +781,20 @@ test('a resource that wants people asked has them asked, also where an entry nev
     ask: someone,
   })
   expect(word(decided({ may: [] }, actionOf('crm:lookup', 'read', { asks })))).toBe('unknown')
+})
+
+test('limits of a database count what is done to any of its tables, once for each statement', () => {
+  const facts = factsOf({ may: [lookup] })
+  const limits = [parseLimit('calls', '5/min')]
+  const policy = { ...facts.policy, resourceLimits: new Map([['desk', limits]]) }
+  const parts = ['desk.tickets:select', 'desk.responses:insert'].map((permission): Part => ({
+    permission,
+    effect: 'write',
+    args: {},
+  }))
+  const action = actionOf('desk.tickets:select', 'read', { via: 'sql', parts })
+  expect(limitsOf(action, { ...facts, policy })).toMatchObject([{ limit: { source: '5/min' } }])
+  expect(limitsOf(actionOf('crm.tickets:select'), { ...facts, policy })).toEqual([])
 })
 
 test('statements of programs may repeat; calls of tools may not', () => {

@@ -151,6 +151,25 @@ describe.skipIf(await noPostgres(18))('people are asked', () => {
     expect(await count()).toBe(8)
   })
 
+  test.each([
+    ['a transaction', query('begin'), query('commit'), 'EZCZ'],
+    ['a pipeline', parse('', 'select 1'), sync, 'EZZ'],
+  ])('a bound in rows within %s: beyond it all of that has failed', async (_what, first, last, types) => {
+    const insert = (rows: string) => `insert into tickets (customer_id, subject, body) values ${rows}`
+    const one = (text: string) => [parse('', text), bind('', ''), execute()]
+    const before = await count()
+    const client = await wire.rawLoggedIn()
+    client.send(first, one(insert("(7, 'a', 'b')")), one(insert("(7, 'c', 'd'), (7, 'e', 'f')")), sync, last)
+    await client.until('E')
+    await client.until('Z', first.equals(query('begin')) ? 3 : 2)
+    expect(client.types.slice(client.types.indexOf('E'))).toBe(types)
+    expect(client.errors()).toMatchObject([
+      { code: '42501', message: expect.stringMatching(/touch 2 rows, and 1 are/) },
+    ])
+    expect(client.status()).toBe('I')
+    expect(await count()).toBe(before)
+  })
+
   test('a change may be run in parts where it returns nothing; where its result would be read in parts, it is undone', async () => {
     const insert = "insert into tickets (customer_id, subject, body) values (7, 'n', 'b')"
     const client = await wire.rawLoggedIn()
