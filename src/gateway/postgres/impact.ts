@@ -1,6 +1,7 @@
 import { Failure } from '../../core/failure.ts'
 import type { Json, JsonObject } from '../../core/json.ts'
-import type { Table, Verb } from '../../postgres/description.ts'
+import { baseName } from '../../postgres/changes.ts'
+import type { Database, Table, Verb } from '../../postgres/description.ts'
 import { countText, createReachFinder, estimateText, isExact, sampleText } from '../../postgres/impact.ts'
 import type { ReachFinder } from '../../postgres/impact.ts'
 import { catalogOf } from '../../postgres/introspect.ts'
@@ -94,6 +95,9 @@ export function createImpact(
       ...reversal(
         written.map(({ verb }) => verb),
         around.some(({ verb, around: found }) => triggersOf(found, verb).length > 0),
+        written.length > 0 && written.every(({ table }) => database.tables.get(table)?.undo === true)
+          ? missedBy(around, keptIn(database))
+          : undefined,
       ),
     }
   }
@@ -182,8 +186,27 @@ function besides(all: readonly Surroundings[]): JsonObject {
   }
 }
 
-/** Whether it could be made undone afterwards, by what is known here. */
-function reversal(written: readonly Verb[], hasTriggers: boolean): JsonObject {
+const keptIn = ({ tables }: Database): ReadonlySet<string> =>
+  new Set([...tables.values()].filter(({ undo }) => undo === true).map(({ base }) => baseName(base)))
+
+/** Tables that follow, and whose changes are not kept. */
+const missedBy = (all: readonly Surroundings[], kept: ReadonlySet<string>): readonly string[] =>
+  all.flatMap(({ verb, around }) =>
+    (around?.cascades ?? []).filter(({ on, table }) => on === verb && !kept.has(table)).map(({ table }) => table),
+  )
+
+/**
+ * Whether it could be made undone afterwards, by what is known here.
+ *
+ * @param missed - Where its own changes are kept: what follows, and is not.
+ */
+function reversal(written: readonly Verb[], hasTriggers: boolean, missed: readonly string[] | undefined): JsonObject {
+  if (missed?.length === 0) return { reversible: true, because: 'its rows are kept as they were: `sallyport db undo`' }
+  if (missed !== undefined)
+    return {
+      reversible: false,
+      because: `its own rows are kept as they were, those that follow in ${[...new Set(missed)].slice(0, 5).join(', ')} are not`,
+    }
   const no = (because: string): JsonObject => ({ reversible: false, because })
   if (written.includes('delete')) return no('rows that are deleted are gone')
   if (written.includes('update')) return no('the values before are kept nowhere')

@@ -1,5 +1,5 @@
 import type { Statement } from '../../../postgres/verdict.ts'
-import { asksOf } from '../action.ts'
+import { asksOf, keepsChanges } from '../action.ts'
 import type { PostgresResource } from '../resource.ts'
 import type { Answers } from './answers.ts'
 import { inParts, notRun, skippedOver, tooMany } from './complaints.ts'
@@ -7,11 +7,13 @@ import { errorMessage, parseMessage, readyMessage, syncMessage } from './frames.
 import type { Complaint } from './frames.ts'
 import { naming } from './names.ts'
 import type { Names, Portal, Prepared } from './names.ts'
+import { numberOfTransaction } from './number.ts'
 import type { Permits } from './permits.ts'
 import { noText, status } from './pipeline.ts'
 import type { Answer, Pipeline } from './pipeline.ts'
 import type { RelayPorts } from './ports.ts'
 import { Running } from './running.ts'
+import type { End } from './running.ts'
 import type { Act } from './step.ts'
 
 /** How often people are asked anew about one statement that touches more rows each time. */
@@ -121,6 +123,7 @@ export class Acts {
       this.pipeline.pushQuery(frame, [running], isTurned, { held: [], over }),
     )
     let failure = error
+    let change: string | undefined
     if (error === undefined && count > most) {
       failure = tooMany(count, most)
       running.end({ error: failure })
@@ -132,14 +135,20 @@ export class Acts {
       await this.pipeline.own(noText())
       this.answers.tell([errorMessage(failure)])
     } else if (isWrapped) {
+      change = error === undefined ? await this.numberFor(act) : undefined
       const ended = await this.pipeline.own(error === undefined ? 'commit' : 'rollback')
       if (error === undefined && ended.error !== undefined) failure = ended.error
       if (error === undefined && ended.error !== undefined) this.answers.tell([errorMessage(ended.error)])
       else this.answers.tell(held)
     } else this.answers.tell(held)
-    running.end(failure === undefined ? { tag: `${act.statement.command} ${count}` } : { error: failure })
+    running.end(failure === undefined ? endOf(act, count, change) : { error: failure })
     this.answers.tell([readyMessage(this.pipeline.status)])
     return undefined
+  }
+
+  /** By which its transaction can be undone, where changes are kept. */
+  private async numberFor({ isWrite }: Act): Promise<string | undefined> {
+    return isWrite && keepsChanges(this.ports.live.resource) ? numberOfTransaction(this.pipeline) : undefined
   }
 
   /** Runs a portal. `statement` is what it was prepared with: of an EXECUTE, `step` is about what that runs. */
@@ -202,7 +211,7 @@ export class Acts {
       return undefined
     }
     if (count <= most) {
-      running.end({ tag: `${act.statement.command} ${count}` })
+      running.end(endOf(act, count, await this.numberFor(act)))
       this.answers.tell(held)
       return undefined
     }
@@ -221,6 +230,11 @@ export class Acts {
     return count
   }
 }
+
+const endOf = ({ statement }: Act, count: number, change: string | undefined): End => ({
+  tag: `${statement.command} ${count}`,
+  ...(change === undefined ? {} : { change }),
+})
 
 /** How many rows a statement may touch, where that is bounded. */
 function mostTouchedBy({ bound, action, isWrite, statement }: Act, { permit }: Running): number | undefined {

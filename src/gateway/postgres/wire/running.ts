@@ -9,6 +9,8 @@ export interface End {
   /** The first word or two of what the server said: `SELECT 5`. */
   readonly tag?: string
   readonly error?: Complaint
+  /** The number of its transaction, where it is known. */
+  readonly change?: string
 }
 
 /** What one statement may return. */
@@ -108,7 +110,12 @@ export function begin(
   })
 }
 
-function performedOf({ tag, error }: End, rows: number, bytes: number, secrets: readonly string[]): Performed<void> {
+function performedOf(
+  { tag, error, change }: End,
+  rows: number,
+  bytes: number,
+  secrets: readonly string[],
+): Performed<void> {
   const record: JsonObject = {
     ...(tag === undefined ? {} : { tag }),
     rows,
@@ -120,6 +127,7 @@ function performedOf({ tag, error }: End, rows: number, bytes: number, secrets: 
     bytes,
     ...(error === undefined ? {} : { failed: true }),
     ...(secrets.length === 0 ? {} : { secrets }),
+    ...(change === undefined ? {} : { change }),
     checks: { ran: ['rows', 'size', 'secrets'] },
   }
 }

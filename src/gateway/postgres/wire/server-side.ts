@@ -182,6 +182,11 @@ export class ServerSide {
     const tag = type === back.commandComplete ? buffer.toString('latin1', start + 5, Math.min(end - 1, start + 69)) : ''
     if (type === back.commandComplete) entry.count = countIn(tag)
     entry.isSuspended = type === back.portalSuspended
+    if (entry.isOwn && running !== undefined) {
+      // Not of what the client got.
+      this.sums.rows -= running.rows
+      this.sums.bytes -= running.bytes
+    }
     const cut = running?.cut
     if (running !== undefined && type !== back.portalSuspended) {
       const { effect } = running
