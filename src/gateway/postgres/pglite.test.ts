@@ -9,6 +9,7 @@ import { putEmptyDatabase, usualCache } from '../../../demo/helpdesk/empty.ts'
 import { deskAgents, deskDatabase, deskTables } from '../../../test/support/postgres-desk.ts'
 import { openChecker } from '../../postgres/parse.ts'
 import { namesOf } from '../../postgres/names.ts'
+import { undoChange } from '../../postgres/undo.ts'
 import { createConnections } from './connect.ts'
 import type { Backend, Connections } from './connect.ts'
 import { execute, StatementError } from './execute.ts'
@@ -22,9 +23,15 @@ const folder = path.join(scratch, 'desk')
 const names = namesOf('desk')
 const patience = { idle: 700, turn: 5_000, grace: 100 }
 
+const desk = deskDatabase('desk')
+
 const resource: PostgresResource = {
   alias: 'desk',
-  database: { ...deskDatabase('desk'), most: { rows: 100, bytes: 1_000_000, time: 1_500, statement: 64_000 } },
+  database: {
+    ...desk,
+    tables: new Map([...desk.tables].map(([name, table]) => [name, { ...table, undo: true as const }])),
+    most: { rows: 100, bytes: 1_000_000, time: 1_500, statement: 64_000 },
+  },
   names,
   address: () => {
     throw new Error('it has no address')
@@ -124,6 +131,31 @@ describe('the setup, which is that of every database', () => {
     const ada = await as(7)
     expect(await codeOf(rows(ada, statement))).toBe(code)
     expect(await rows(ada, 'select count(*)::int from tickets')).toEqual([[2]])
+  })
+
+  test('changes are kept as rows were, with their session, and can be undone', async () => {
+    const ada = await as(7)
+    const before = await superuser(
+      async (client) => (await client.query('select * from public.tickets order by id')).rows,
+    )
+    const done = await execute(
+      ada,
+      {
+        text: 'delete from tickets where id = 2',
+        parameters: [],
+        isWrite: true,
+        isKept: true,
+        most: { rows: 10, bytes: 1_000, time: 5_000 },
+      },
+      never,
+    )
+    expect(done).toMatchObject({ count: 1, change: expect.stringMatching(/^\d+$/) as unknown })
+    await superuser(async (client) => {
+      const { rows: listed } = await client.query(`select ${names.internal}.changes('s7', 5) as found`)
+      expect(listed[0].found).toMatchObject([{ change: done.change, session: 's7', undone: false }])
+      expect(await undoChange(client, names, done.change ?? '')).toMatchObject({ rows: 1, session: 's7' })
+      expect((await client.query('select * from public.tickets order by id')).rows).toEqual(before)
+    })
   })
 
   test('one that only reads can write nothing', async () => {
