@@ -24,6 +24,9 @@ const open = (name: string, columns: readonly string[], more: Partial<Table> = {
     ...more,
   })
 
+const withoutUndo = (table: Table): Table =>
+  Object.fromEntries(Object.entries(table).filter(([key]) => key !== 'undo')) as unknown as Table
+
 const shop = `
   create table customers (id int primary key, name text not null unique, orders int not null default 0);
   create table orders (id int primary key, customer_id int references customers on delete cascade on update cascade, note text);
@@ -502,6 +505,29 @@ describe.each(versions)('undoing on PostgreSQL %i', async (version) => {
         what: "on delete, public.notes (order_id) follows by its foreign key (cascade), and its changes are not kept: they can't be undone",
       }),
     )
+  })
+
+  test.skipIf(missing)('without `undo` the triggers are gone, and what was kept can still be undone', async () => {
+    const before = await snapshot(desk.admin)
+    const change = await act('delete from tree where id = 3')
+    const without = await planSetup(
+      {
+        ...desk.database,
+        tables: new Map([...desk.database.tables].map(([name, table]) => [name, withoutUndo(table)])),
+      },
+      desk.settings,
+    )
+    expect(
+      (await verify(desk.admin, without)).filter(({ severity, about }) => severity === 'error' && about === 'setup'),
+    ).toHaveLength(7)
+    expect(await applySetup(desk.admin, without)).toMatchObject({ isChanged: true })
+    await agent.query(`update tree set name = 'not kept' where id = 1`)
+    await desk.admin.query(`update public.tree set name = 'root' where id = 1`)
+    expect((await changes())[0]).toMatchObject({ change })
+    await undo(change)
+    expect(await snapshot(desk.admin)).toEqual(before)
+    expect(await applySetup(desk.admin, desk.plan)).toMatchObject({ isChanged: true })
+    expect(await applySetup(desk.admin, desk.plan)).toMatchObject({ isChanged: false, notices: [] })
   })
 
   test.skipIf(missing)('what can’t be undone is refused when it is set up', async () => {
