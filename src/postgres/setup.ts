@@ -95,7 +95,10 @@ export interface ExpectedFunction {
   readonly name: string
   readonly arguments: string
   readonly body: string
-  /** Language, volatility, and what else it is, as `verify` reads it. */
+  readonly returns: string
+  /** What stands behind `returns` in the statement that makes it, but its settings. */
+  readonly declared: string
+  /** The same as `verify` reads it from the catalogs, with what it returns. */
   readonly kind: string
   /** As they stand in pg_proc. */
   readonly settings: readonly string[]
@@ -617,12 +620,20 @@ end`)
 /** Settings of every function that runs with its owner's rights: nothing that a caller sets changes what it means. */
 const functionSettings: readonly string[] = ['search_path=pg_catalog, pg_temp']
 
-const ofViews = { kind: 'plpgsql f s r definer strict text', settings: functionSettings, users: 'agents' } as const
+const ofViews = {
+  returns: 'text',
+  declared: 'language plpgsql stable strict parallel restricted security definer',
+  kind: 'plpgsql f s r definer strict text',
+  settings: functionSettings,
+  users: 'agents',
+} as const
 
 const functionsOf = (names: Names, database: Database): ExpectedFunction[] => [
   ...functionsOfViews(names),
   ...changeFunctions(names, database).map(({ language, isStable, returns, settings, ...each }) => ({
     ...each,
+    returns,
+    declared: `language ${language} ${isStable ? 'stable' : 'volatile'} security definer`,
     kind: `${language} f ${isStable ? 's' : 'v'} u definer ${returns}`,
     settings: [...functionSettings, ...settings.map((setting) => setting.join('='))],
   })),
@@ -670,27 +681,19 @@ end
 
 function functions({ names: { internal }, expected }: Plan): string {
   const users = { agents: agentsOf(expected.roles), gateway: [expected.gateway], nobody: [] }
-  const made = expected.functions.map(({ name, arguments: args, body, kind, settings, users: whose }) => {
-    const [language = '', , volatility = '', parallel = ''] = kind.split(' ')
-    const attributes_ = [
-      `language ${language}`,
-      volatility === 's' ? 'stable' : 'volatile',
-      ...(kind.includes(' strict ') ? ['strict'] : []),
-      `parallel ${parallel === 'r' ? 'restricted' : 'unsafe'}`,
-      'security definer',
-      ...settings.map((each) => {
-        const [setting = '', value = ''] = each.split('=')
-        return `set ${setting} = ${value.split(', ').map(literal).join(', ')}`
-      }),
-    ]
+  const made = expected.functions.map(({ name, arguments: args, body, returns, declared, settings, users: whose }) => {
+    const set = settings.map((each) => {
+      const [setting = '', value = ''] = each.split('=')
+      return ` set ${setting} = ${value.split(', ').map(literal).join(', ')}`
+    })
     const types = args
       .split(', ')
       .map((each) => each.split(' ').at(-1))
       .join(', ')
     const function_ = `${quoted(internal)}.${name}(${types})`
     const grant = users[whose].map(quoted).join(', ')
-    return `create function ${quoted(internal)}.${name}(${args}) returns ${kind.split(' ').at(-1)}
-${attributes_.join(' ')}
+    return `create function ${quoted(internal)}.${name}(${args}) returns ${returns}
+${declared}${set.join('')}
 as $body$${body}$body$;
 revoke all on function ${function_} from public;${grant && `\ngrant execute on function ${function_} to ${grant};`}`
   })

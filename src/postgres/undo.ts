@@ -44,10 +44,10 @@ export async function undoChange(
     await client.query(become(names.owner))
     const kept = await readChange(client, names, change)
     const relations = await relationsOf(client, kept)
-    const pieces = await withKeys(client, relations, piecesOf(kept))
-    await carryOut(client, relations, pieces)
+    const pieces = piecesOf(kept)
+    const left = await carriedOut(client, relations, pieces, kept)
     await client.query('set constraints all immediate')
-    await asBefore(client, relations, pieces)
+    await asLeft(client, relations, left)
     await client.query(
       `set local role ${quoted(names.owner)}; update ${quoted(names.internal)}.change set undone = now() where xid = ${change}; reset role`,
     )
@@ -192,11 +192,16 @@ interface Piece {
 }
 
 interface KeyedPiece extends Piece {
-  /** Of the row as it was and as it was left: the text of its key. */
-  readonly keys: readonly string[]
-  /** What it is after it was undone, as the server says: triggers of the table may have a hand in it. */
-  after?: string
+  /** Of the row as it was, and as it was left: the text of its key. */
+  readonly wasKey: string | undefined
+  readonly becameKey: string | undefined
 }
+
+/** By relation and key, rows that are there again: as they were, and what the server made of it. */
+type Left = Map<
+  string,
+  { readonly relation: Relation; readonly key: string; readonly was: string; readonly now: string }
+>
 
 /** The last one first. Triggers may have kept the steps of a row in another order: each begins with what the other left. */
 function piecesOf(kept: readonly KeptRow[]): readonly Piece[] {
@@ -232,7 +237,7 @@ const asText = (columns: readonly string[], of: string): string => `row(${fields
 async function withKeys(
   client: Queries,
   relations: ReadonlyMap<string, Relation>,
-  pieces: readonly Piece[],
+  pieces: readonly Pick<Piece, 'relation' | 'was' | 'became'>[],
 ): Promise<readonly KeyedPiece[]> {
   const keys = new Map<string, string>()
   for (const relation of relations.values()) {
@@ -252,11 +257,14 @@ async function withKeys(
       })
     for (const [position, { key }] of rows.entries()) keys.set(`${relation.name}\0${images[position]}`, key)
   }
-  return pieces.map((piece) => ({
-    ...piece,
-    keys: [...new Set([piece.was, piece.became].filter((image) => image !== null))].map(
-      (image) => keys.get(`${piece.relation}\0${image}`) ?? '',
-    ),
+  const keyOf = (relation: string, image: string | null): string | undefined =>
+    image === null ? undefined : keys.get(`${relation}\0${image}`)
+  return pieces.map(({ relation, was, became }) => ({
+    relation,
+    was,
+    became,
+    wasKey: keyOf(relation, was),
+    becameKey: keyOf(relation, became),
   }))
 }
 
@@ -271,24 +279,45 @@ interface Batch {
 }
 
 /**
+ * At first, each row at once. Where that can't be, such as values of a unique column that have gone round, step by step
+ * as it happened.
+ */
+async function carriedOut(
+  client: Queries,
+  relations: ReadonlyMap<string, Relation>,
+  pieces: readonly Piece[],
+  kept: readonly KeptRow[],
+): Promise<Left> {
+  await client.query('savepoint all_of_it')
+  try {
+    return await inOrder(client, relations, await withKeys(client, relations, pieces))
+  } catch (thrown) {
+    if (!(thrown instanceof Failure) || thrown.code !== 'conflict' || pieces.length === kept.length) throw thrown
+    await client.query('rollback to savepoint all_of_it')
+    const steps = await withKeys(client, relations, kept.toReversed())
+    return inOrder(client, relations, steps).catch(() => Promise.reject(thrown))
+  }
+}
+
+/**
  * The last first; what the rest is in the way of waits for it, such as a row that refers to one that is put back behind
  * it. It is over when all is done, or nothing can be.
  */
-async function carryOut(
+async function inOrder(
   client: Queries,
   relations: ReadonlyMap<string, Relation>,
   pieces: readonly KeyedPiece[],
-): Promise<void> {
-  let left = batchesOf(relations, pieces)
-  while (left.length > 0) {
+): Promise<Left> {
+  const left: Left = new Map()
+  let batches = batchesOf(relations, pieces)
+  while (batches.length > 0) {
     const waiting: Batch[] = []
-    for (const batch of left) if (!(await tried(client, batch))) waiting.push(batch)
-    if (waiting.length === left.length) {
-      const [first] = waiting
-      if (first !== undefined) throw await conflictOf(client, first)
-    }
-    left = waiting
+    for (const batch of batches) if (!(await tried(client, batch, left))) waiting.push(batch)
+    const [first] = waiting
+    if (first !== undefined && waiting.length === batches.length) throw await conflictOf(client, first, left)
+    batches = waiting
   }
+  return left
 }
 
 /** Rows of one table that are treated alike, and none twice. */
@@ -299,21 +328,21 @@ function batchesOf(relations: ReadonlyMap<string, Relation>, pieces: readonly Ke
     const relation = relations.get(piece.relation)
     if (relation === undefined) throw new TypeError('a piece is of a relation that was looked up')
     const last = batches.at(-1)
-    const isLike =
-      last?.relation === relation && last.kind === kindOf(piece) && !piece.keys.some((key) => keys.has(key))
+    const own = [piece.wasKey ?? '', piece.becameKey ?? ''].filter((key) => key !== '')
+    const isLike = last?.relation === relation && last.kind === kindOf(piece) && !own.some((key) => keys.has(key))
     if (isLike) last.pieces.push(piece)
     else {
       batches.push({ relation, kind: kindOf(piece), pieces: [piece] })
       keys = new Set()
     }
-    for (const key of piece.keys) keys.add(key)
+    for (const key of own) keys.add(key)
   }
   return batches
 }
 
-async function tried(client: Queries, batch: Batch): Promise<boolean> {
+async function tried(client: Queries, batch: Batch, left: Left): Promise<boolean> {
   await client.query('savepoint one')
-  const because = await attempt(client, batch).catch((thrown: unknown) => {
+  const because = await attempt(client, batch, left).catch((thrown: unknown) => {
     const { code = '' } = (thrown ?? {}) as { readonly code?: string }
     if (code === '55P03')
       throw new Failure('conflict', `somebody else is changing ${batch.relation.name} now: try again`)
@@ -336,7 +365,7 @@ const refusals: Readonly<Record<string, string>> = {
 }
 
 /** Returns what is in the way, or nothing. As the owner of the table, so that its triggers get no more rights than that. */
-async function attempt(client: Queries, { relation, kind, pieces }: Batch): Promise<string | undefined> {
+async function attempt(client: Queries, { relation, kind, pieces }: Batch, left: Left): Promise<string | undefined> {
   const { name, compared, inserted, updated, key } = relation
   const was = pieces.map((piece) => piece.was)
   const became = pieces.map((piece) => piece.became)
@@ -373,13 +402,12 @@ async function attempt(client: Queries, { relation, kind, pieces }: Batch): Prom
         ))
   await client.query('reset role')
   if (done.rows.length !== pieces.length) return 'it has changed since'
-  if (kind === 'remove') return undefined
-  const after = new Map(done.rows.map((row) => [row.key, row.after]))
-  for (const piece of pieces) {
-    const text = after.get(piece.keys[0] ?? '')
-    if (text === undefined) return 'a trigger gives it another key'
-    piece.after = text
-  }
+  const now = new Map(done.rows.map((row) => [row.key, row.after]))
+  if (kind !== 'remove' && pieces.some(({ wasKey = '' }) => !now.has(wasKey))) return 'a trigger gives it another key'
+  for (const { becameKey } of pieces) left.delete(`${name}\0${becameKey}`)
+  for (const { was: image, wasKey = '' } of pieces)
+    if (image !== null)
+      left.set(`${name}\0${wasKey}`, { relation, key: wasKey, was: image, now: now.get(wasKey) ?? '' })
   return undefined
 }
 
@@ -412,43 +440,40 @@ async function isFollowed(
 }
 
 /** The first row of a batch that is in the way, by table and key. */
-async function conflictOf(client: Queries, { relation, kind, pieces, because = '' }: Batch): Promise<Failure> {
+async function conflictOf(
+  client: Queries,
+  { relation, kind, pieces, because = '' }: Batch,
+  left: Left,
+): Promise<Failure> {
   const alone = async (piece: KeyedPiece): Promise<string | undefined> => {
     const batch: Batch = { relation, kind, pieces: [piece] }
-    const isDone = await tried(client, batch)
+    const isDone = await tried(client, batch, left)
     return isDone ? undefined : batch.because
   }
   for (const piece of pieces) {
     const why = await alone(piece)
-    if (why !== undefined) return inTheWay(relation, piece, why)
+    if (why !== undefined) return inTheWay(relation, piece.becameKey ?? piece.wasKey, why)
   }
   return new Failure('conflict', `nothing was undone: ${relation.name}: ${because}`)
 }
 
-const inTheWay = ({ name, key }: Relation, { keys }: KeyedPiece, because: string): Failure =>
-  new Failure(
-    'conflict',
-    `nothing was undone: ${name}, ${key.join(', ')} = ${(keys[0] ?? '').slice(0, 200)}: ${because}`,
-  )
+const inTheWay = ({ name, key }: Relation, row: string | undefined, because: string): Failure =>
+  new Failure('conflict', `nothing was undone: ${name}, ${key.join(', ')} = ${(row ?? '').slice(0, 200)}: ${because}`)
 
 /** What undoing one row did to another, by triggers of the tables, is not what was meant. */
-async function asBefore(
-  client: Queries,
-  relations: ReadonlyMap<string, Relation>,
-  pieces: readonly KeyedPiece[],
-): Promise<void> {
+async function asLeft(client: Queries, relations: ReadonlyMap<string, Relation>, left: Left): Promise<void> {
   for (const relation of relations.values()) {
-    const own = pieces.filter((piece) => piece.relation === relation.name && piece.was !== null)
+    const own = [...left.values()].filter((each) => each.relation === relation)
     const { rows } = await client.query<{ key: string; now: string }>(
       `select ${asText(relation.key, 't')} as key, ${asText(relation.compared, 't')} as now from ${relation.name} t,
         unnest($1::text[]) as i (image), lateral (select i.image::${relation.name} as r offset 0) w
        where ${sameKey(relation, 't', '(w.r)')}`,
       [own.map(({ was }) => was)],
     )
-    const now = new Map(rows.map((row) => [row.key, row.now]))
-    for (const piece of own)
-      if (now.get(piece.keys[0] ?? '') !== piece.after)
-        throw inTheWay(relation, piece, 'a trigger, or a foreign key, changes it when another row is undone')
+    const there = new Map(rows.map((row) => [row.key, row.now]))
+    for (const { key, now } of own)
+      if (there.get(key) !== now)
+        throw inTheWay(relation, key, 'a trigger, or a foreign key, changes it when another row is undone')
   }
 }
 
