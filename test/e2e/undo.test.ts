@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { hasPseudoTerminal, openTerminal } from '../cli/terminal.ts'
 import { noPostgres, startPostgres } from '../support/postgres.ts'
 import type { PostgresServer } from '../support/postgres.ts'
 import { removeFolders, startSallyport, until } from '../support/sallyport.ts'
@@ -175,6 +176,39 @@ describe.skipIf(await noPostgres(18))('undoing what agents did', () => {
     const { changes } = JSON.parse(await run(`db changes desk --session ${holder.id} --json`))
     expect(changes).toMatchObject([{ session: holder.id, undone: false }])
     await undone(changes[0].change, /2 rows .*undone\n {2}public.tickets: 1 as before, 1 taken out/)
+  })
+
+  test.skipIf(!hasPseudoTerminal)('at a terminal it is shown before it is done', { timeout: 60_000 }, async () => {
+    const holder = await session()
+    const client = await connect(holder)
+    await client.query(`update tickets set status = 'closed' where id = 5`)
+    const { changes } = JSON.parse(await run(`db changes desk --session ${holder.id} --json`))
+    const after = await rows()
+    for (const [answer, code] of [
+      ['n', 1],
+      ['y', 0],
+    ] as const) {
+      expect(await rows()).toEqual(after)
+      const terminal = openTerminal(
+        [process.execPath, program, 'db', 'undo', 'desk', changes[0].change, '--no-color'],
+        {
+          rows: 40,
+          columns: 120,
+          env: { SALLYPORT_URL: gateway.peopleUrl, SALLYPORT_KEY: gateway.adminKey },
+        },
+      )
+      try {
+        await terminal.until((screen) => screen.includes('not shown'))
+        terminal.keys(`${adminUrl}\r`)
+        await terminal.until((screen) => screen.includes('1 row would be undone') && screen.includes('[y/N]'))
+        terminal.keys(`${answer}\n`)
+        expect(await terminal.exit).toBe(code)
+        expect(terminal.raw()).not.toContain(new URL(adminUrl).password)
+      } finally {
+        terminal.kill()
+      }
+    }
+    expect(await rows()).toEqual(before)
   })
 
   test(
