@@ -13,7 +13,7 @@ import type {
 import { canonicalize } from '../../core/canonical.ts'
 import { formatKey, parseCheckpoint, parseNote } from '../../core/checkpoint.ts'
 import { Failure } from '../../core/failure.ts'
-import type { Json } from '../../core/json.ts'
+import type { Json, JsonObject } from '../../core/json.ts'
 import { redact } from '../../core/redact.ts'
 import { systemFiles, type Files } from './files.ts'
 import {
@@ -29,11 +29,11 @@ import {
   type Segment,
 } from './folder.ts'
 import { hashReader } from './hashes.ts'
-import { loadKey, signText, type SigningKey } from './key.ts'
+import { loadKey, type SigningKey } from './key.ts'
 import { lockFolder } from './lock.ts'
 import { findLine, follow, parseCursor, proveConsistency, proveInclusion, requireLimit, scan } from './reader.ts'
 import { recover, type Found } from './recover.ts'
-import { openSealer, type Sealer } from './sealer.ts'
+import { openSealer, sealerOf } from './sealer.ts'
 import { openSearchIndex, type SearchIndex } from './search-index.ts'
 import { openWriter, type Gap, type Line, type Writer } from './writer.ts'
 
@@ -114,12 +114,12 @@ async function createLog(
       key,
       clock,
       files: options.files ?? systemFiles,
-      sealer: options.files === undefined ? openSealer(key.private) : sealerOf(options.files, key),
+      sealer: options.files === undefined ? openSealer(key) : sealerOf(options.files, key),
       segmentBytes: options.segmentBytes ?? 64 * 1024 * 1024,
       retryMs: options.retryMs ?? 250,
       resumed: (gap, position) => line({ type: 'audit.resumed', at: clock(), ...gapFields(gap) }, position),
-      onSigned: (events) => {
-        for (const { place, event } of events) index?.add(place, event)
+      onSigned: (size) => {
+        index?.grown(size)
         for (const wake of growth) wake()
       },
     },
@@ -147,10 +147,10 @@ async function createLog(
     if (!typeForm.test(event.type)) throw new Failure('invalid', 'an event needs a type of dotted lower-case words')
     if (!Number.isSafeInteger(event.at))
       throw new Failure('invalid', `the event ${event.type} needs a time in whole milliseconds`)
-    const made = line(event, writer.next)
-    const done = writer.append(made, wait)
+    const id = eventId(name, writer.next)
+    const done = writer.append(toLine(event, id, maxEventBytes), wait)
     done.catch(() => undefined) // Who does not look at it is not to end the process.
-    return { id: made.event.id, done }
+    return { id, done }
   }
 
   /** The index is only a help: without it the segments themselves are searched. */
@@ -189,7 +189,7 @@ async function createLog(
     const limit = requireLimit(page.limit)
     const below = Math.min(page.cursor === undefined ? Infinity : parseCursor(page.cursor), writer.signed.size)
     const wanted = Math.min(below, writer.signed.size)
-    const lag = wanted - (index?.flush() ?? -Infinity)
+    const lag = wanted - (index?.size ?? Infinity)
     if (lag > 0 && lag <= maxLag) await index?.catchUp(writer.signed.size).catch(() => undefined) // A full disk, say.
     return index === undefined || index.size < wanted
       ? scan(dir, filter, limit, below)
@@ -294,15 +294,6 @@ async function createLog(
   }
 }
 
-/** Without a thread, for files that are not the system's own. */
-const sealerOf = (files: Files, key: SigningKey): Sealer => ({
-  async seal(fd, text) {
-    await files.datasync(fd)
-    return signText(text, key.private)
-  },
-  close: () => Promise.resolve(),
-})
-
 function gapFields({ because, since, refused, unacknowledged }: Gap): Record<string, Json> {
   return { because, since, refused, ...(unacknowledged === undefined ? {} : { unacknowledged: { ...unacknowledged } }) }
 }
@@ -328,7 +319,7 @@ export function toLine(event: NewEvent, id: string, maxBytes: number): Line {
   const whole = { ...isGiven, id } as unknown as AuditEvent
   try {
     const bytes = toBytes(whole, maxBytes)
-    if (bytes.length <= maxBytes + 2) return { event: whole, bytes }
+    if (bytes.length <= maxBytes + 2) return bytes
   } catch {
     // Too long, too deep, or no JSON: so it is capped too.
   }
@@ -345,11 +336,10 @@ export function toLine(event: NewEvent, id: string, maxBytes: number): Line {
     maxString: Math.floor(maxBytes / 8),
   })
   const capped = { changed, changes: changes.slice(0, 8).map((change) => ({ ...change })) }
-  const small = { ...(value as Record<string, Json>), ...fields, type, at, id, capped } as unknown as AuditEvent
-  return { event: small, bytes: toBytes(small, maxBytes) }
+  return toBytes({ ...(value as Record<string, Json>), ...fields, type, at, id, capped }, maxBytes)
 }
 
-const toBytes = (event: AuditEvent, maxLength: number): Buffer =>
+const toBytes = (event: JsonObject, maxLength: number): Buffer =>
   Buffer.from(`\0${canonicalize(event, { maxLength })}\n`)
 
 /** A log that is only read: what was not signed may be in it, and nothing is added. */

@@ -2,15 +2,18 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { AuditEvent, EventFilter, EventPage } from '../../core/audit.ts'
-import { eventId, listSegments, parseLine, readLines, segmentFile } from './folder.ts'
+import { eventId, listSegments, parseLine, readLines, segmentFile, type Line } from './folder.ts'
 import { formatCursor, matches } from './reader.ts'
 
 /** Raised when the tables change: an index of another version is made anew. */
 const version = 1
 /** Rows in one transaction: about 2 ms of the event loop. */
 const slice = 100
-/** Events that wait in memory to be taken in. */
-const maxWaiting = 5_000
+/** Rows that are taken in at a time, where nobody waits for them, and how often, in milliseconds. */
+const pass = 2_000
+const passEvery = 50
+/** A larger part of its time than this and the event loop has better to do. */
+const busy = 0.7
 /** Indexes that one step of a search looks at, by whether a field narrows it to few rows. */
 const stepRows = 20_000
 const stepNarrow = 500_000
@@ -18,12 +21,10 @@ const stepNarrow = 500_000
 const pageLines = 2_000
 const pageTime = 25
 
-/** Where an event stands, told to the index after it was written. */
-export interface Place {
-  readonly index: number
+interface Row {
+  readonly line: Line
   readonly segment: number
-  readonly byte: number
-  readonly length: number
+  readonly event: AuditEvent
 }
 
 /**
@@ -33,13 +34,12 @@ export interface Place {
 export interface SearchIndex {
   /** How many events it knows, from the first. */
   readonly size: number
-  add(place: Place, event: AuditEvent): void
-  /** Takes in what was written before it was opened. Resolves when it has, or the index was closed. */
+  /** Told how many events there are. They are taken in from the segments, when there is time for it. */
+  grown(size: number): void
+  /** Takes in what was written, as far as to a size. Resolves when it has, or the index was closed. */
   catchUp(size: number): Promise<void>
   /** Events are removed from the front of the log by retention. */
   forget(below: number): void
-  /** Takes in what was added by now, as far as it can be written; returns how many events it knows then. */
-  flush(): number
   /** A page of events below an index, newest first. */
   search(filter: EventFilter, limit: number, below: number): EventPage
   /** The line of an event, if the index knows where it stands. */
@@ -63,67 +63,71 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
   }
   const { db } = opened
   let known = opened.known
-  let waiting: { place: Place; event: AuditEvent }[] = []
   let timer: NodeJS.Timeout | undefined
   let newest = known
+  let used = performance.eventLoopUtilization()
   let catching: Promise<void> | undefined
   let isClosed = false
   const insert = db.prepare('insert or replace into event values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
   const place = db.prepare('select segment, byte, length from event where id = ?')
+  /** Where the next line stands, where that is known. */
+  let next = placeAfter()
   const handles = new Map<number, number>()
 
-  function add(where: Place, event: AuditEvent): void {
-    newest = where.index + 1
-    // What does not follow on what is known, or is more than memory is kept for, is read from the segments later.
-    if (where.index === known + waiting.length && waiting.length < maxWaiting) waiting.push({ place: where, event })
-    timer ??= setTimeout(writeSlice, 50).unref()
+  function placeAfter(): { readonly segment: number; readonly byte: number; readonly line: number } | undefined {
+    const last = place.get(known - 1) as { segment: number; byte: number; length: number } | undefined
+    return last && { segment: last.segment, byte: last.byte + last.length + 1, line: known - last.segment + 1 }
   }
 
-  function writeSlice(): void {
+  function grown(size: number): void {
+    newest = size
+    timer ??= setTimeout(passOn, passEvery).unref()
+  }
+
+  function passOn(): void {
     timer = undefined
     if (isClosed) return
-    const rows = waiting.slice(0, slice)
-    try {
-      write(rows)
-      waiting = waiting.slice(rows.length)
-    } catch {
-      waiting = [] // A full disk: `catchUp` reads them from the segments when it can be written again.
-    }
-    if (waiting.length > 0) timer = setTimeout(writeSlice, 1).unref()
-    else if (known < newest) catchUp(newest).catch(() => undefined) // Tried again when the next event comes.
+    const before = used
+    used = performance.eventLoopUtilization()
+    const isBusy = performance.eventLoopUtilization(used, before).utilization > busy
+    // A full disk: it is tried again.
+    const taken = isBusy ? Promise.resolve() : catchUp(Math.min(newest, known + pass)).catch(() => undefined)
+    void taken.then(() => {
+      if (known < newest && !isClosed) grown(newest)
+    })
   }
 
-  function flush(): number {
-    if (isClosed) return known
-    while (waiting.length > 0) {
-      clearTimeout(timer)
-      writeSlice()
-    }
-    return known
-  }
-
-  function write(rows: readonly { place: Place; event: AuditEvent }[]): void {
-    if (rows.length === 0) return
+  function write(rows: readonly Row[]): void {
     db.exec('begin immediate')
     try {
-      for (const {
-        place: { index, segment, byte, length },
-        event,
-      } of rows)
-        insert.run(index, event.at, event.type, ...fields.map((field) => textOf(event[field])), segment, byte, length)
+      for (const { line, segment, event } of rows)
+        insert.run(
+          line.index,
+          event.at,
+          event.type,
+          ...fields.map((field) => textOf(event[field])),
+          segment,
+          line.byte,
+          line.bytes.length,
+        )
       db.exec('commit')
-      known = Math.max(known, (rows.at(-1)?.place.index ?? -1) + 1)
     } catch (thrown) {
       db.exec('rollback')
       throw thrown
     }
+    const { line, segment } = rows.at(-1) as Row
+    known = line.index + 1
+    next = { segment, byte: line.byte + line.bytes.length + 1, line: line.line + 1 }
   }
 
-  function catchUp(to: number): Promise<void> {
-    catching ??= readUpTo(to).finally(() => {
-      catching = undefined
-    })
-    return catching
+  async function catchUp(to: number): Promise<void> {
+    for (let before = -1; known < to && known > before;) {
+      before = known
+      catching ??= readUpTo(to).finally(() => {
+        catching = undefined
+      })
+      await catching
+    }
   }
 
   async function readUpTo(to: number): Promise<void> {
@@ -131,25 +135,20 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     if (segments[0] !== undefined && known < segments[0].first) known = segments[0].first
     for (const [position, segment] of segments.entries()) {
       if ((segments[position + 1]?.first ?? Infinity) <= known) continue
-      for await (const lines of readLines(segment)) {
+      const start = next?.segment === segment.first ? next : { byte: 0, line: 1 }
+      for await (const lines of readLines(segment, start)) {
         const rows = lines
           .filter((line) => line.isWhole && line.index >= known && line.index < to)
           .flatMap((line) => {
             const event = parseLine(line.bytes)
-            return event === undefined
-              ? []
-              : [
-                  {
-                    place: { index: line.index, segment: segment.first, byte: line.byte, length: line.bytes.length },
-                    event,
-                  },
-                ]
+            return event === undefined ? [] : [{ line, segment: segment.first, event }]
           })
         for (let from = 0; from < rows.length; from += slice) {
-          if (isClosed) return undefined
+          if (isClosed) return
           write(rows.slice(from, from + slice))
           await new Promise((resolve) => setImmediate(resolve))
         }
+        if (known >= to) return
       }
     }
   }
@@ -162,10 +161,10 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     const rows = db.prepare(
       `select id, segment, byte, length from event where id < ? and id >= ? ${where} order by id desc limit ${pageLines}`,
     )
-    let next = Math.min(below, known)
-    for (let read = 0; next > 0;) {
-      const bottom = Math.max(0, next - step)
-      const candidates = rows.all(next, bottom, ...values) as {
+    let bound = Math.min(below, known)
+    for (let read = 0; bound > 0;) {
+      const bottom = Math.max(0, bound - step)
+      const candidates = rows.all(bound, bottom, ...values) as {
         id: number
         segment: number
         byte: number
@@ -175,20 +174,20 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
         const line = readAt(candidate)
         const event = line === undefined ? undefined : parseLine(line)
         read += 1
-        next = candidate.id
+        bound = candidate.id
         if (
           event !== undefined &&
           event.id === eventId(name, candidate.id) &&
           matches(filter, event, () => line?.toString('utf8') ?? '')
         ) {
           found.push(event)
-          if (found.length === limit) return { events: found, next: formatCursor(next) }
+          if (found.length === limit) return { events: found, next: formatCursor(bound) }
         }
         if (read >= pageLines || performance.now() - started > pageTime)
-          return { events: found, next: formatCursor(next) }
+          return { events: found, next: formatCursor(bound) }
       }
-      if (candidates.length < pageLines) next = bottom
-      if (next > 0 && performance.now() - started > pageTime) return { events: found, next: formatCursor(next) }
+      if (candidates.length < pageLines) bound = bottom
+      if (bound > 0 && performance.now() - started > pageTime) return { events: found, next: formatCursor(bound) }
     }
     return { events: found }
   }
@@ -222,9 +221,8 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     get size() {
       return known
     },
-    add,
+    grown,
     catchUp,
-    flush,
     forget: (below) => {
       closeHandles()
       db.prepare('delete from event where id < ?').run(below)
@@ -233,15 +231,10 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     line,
     close: () => {
       if (isClosed) return
+      isClosed = true
       clearTimeout(timer)
-      try {
-        flush()
-      } finally {
-        isClosed = true
-        clearTimeout(timer)
-        closeHandles()
-        db.close()
-      }
+      closeHandles()
+      db.close()
     },
   }
 }

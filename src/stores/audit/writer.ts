@@ -1,15 +1,13 @@
 import fs from 'node:fs'
-import type { AuditEvent, AuditState, Wait } from '../../core/audit.ts'
-import { encode, formatCheckpoint, formatNote } from '../../core/checkpoint.ts'
+import type { AuditState, Wait } from '../../core/audit.ts'
 import { Failure } from '../../core/failure.ts'
-import { grow, rootHash, type Tree } from '../../core/merkle.ts'
+import { grow, type Tree } from '../../core/merkle.ts'
 import { writeAll, type Files } from './files.ts'
 import { checkpointFile, historyFile, readHistory, segmentFile, segmentsFolder, treeFolder } from './folder.ts'
 import { levelStep, openHashes, type HashFiles } from './hashes.ts'
-import { sha256, signText, type SigningKey } from './key.ts'
+import { sha256, type SigningKey } from './key.ts'
 import type { Found } from './recover.ts'
-import type { Sealer } from './sealer.ts'
-import type { Place } from './search-index.ts'
+import { checkpointOf, type Sealer } from './sealer.ts'
 
 export interface WriterOptions {
   readonly dir: string
@@ -19,17 +17,14 @@ export interface WriterOptions {
   readonly clock: () => number
   readonly segmentBytes: number
   readonly retryMs: number
-  /** Told of events once they are signed, in order. */
-  readonly onSigned: (events: readonly { readonly place: Place; readonly event: AuditEvent }[]) => void
+  /** Told how many events are signed, when there are more. */
+  readonly onSigned: (size: number) => void
   /** Makes the event that says how long and why nothing could be written. */
   readonly resumed: (gap: Gap, index: number) => Line
 }
 
-/** An event as a line: a zero byte, the line, a newline. A leaf is hashed from the first, a line written from the second. */
-export interface Line {
-  readonly event: AuditEvent
-  readonly bytes: Buffer
-}
+/** A zero byte, an event as a line, a newline. A leaf is hashed from the first, a line written from the second. */
+export type Line = Buffer
 
 /** A time in which nothing could be written. */
 export interface Gap {
@@ -59,7 +54,8 @@ export interface Writer {
   close(last: () => Line): Promise<void>
 }
 
-interface Waiting extends Line {
+interface Waiting {
+  readonly line: Line
   readonly wait: Wait
   readonly resolve: () => void
   readonly reject: (failure: Failure) => void
@@ -92,8 +88,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   const checkpoint = await open(checkpointFile(dir))
   if (found.segment === undefined) {
     await files.truncate(checkpoint, 0)
-    const text = checkpointText(key, found.tree)
-    writeAll(files, checkpoint, Buffer.from(noteOf(key, text, signText(text, key.private))), 0)
+    writeAll(files, checkpoint, Buffer.from(checkpointOf(key, found.tree)), 0)
     await files.datasync(checkpoint)
   }
   const history = await open(historyFile(dir))
@@ -126,7 +121,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   let eager = 0
   /** Written, not yet durable: what was written, and who waits. */
   let chunks: Buffer[] = []
-  let unsynced: { place: Place; waiting: Waiting }[] = []
+  let unsynced: { index: number; waiting: Waiting }[] = []
   let isScheduled = false
   let rotating: Promise<void> | undefined
   let syncing: Promise<void> | undefined
@@ -138,16 +133,16 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   function append(line: Line, wait: Wait): Promise<void> {
     if (isClosing) return refuse('the log is closed')
     if (gap !== undefined) return refuse(gap.because)
-    if (queuedBytes + line.bytes.length > maxWaiting) return refuse('more events wait than memory is kept for')
+    if (queuedBytes + line.length > maxWaiting) return refuse('more events wait than memory is kept for')
     return enqueue(line, wait)
   }
 
   function enqueue(line: Line, wait: Wait): Promise<void> {
     next += 1
-    queuedBytes += line.bytes.length
+    queuedBytes += line.length
     if (wait === 'written') eager += 1
     return new Promise((resolve, reject) => {
-      queue.push({ ...line, wait, resolve, reject })
+      queue.push({ line, wait, resolve, reject })
       schedule()
     })
   }
@@ -175,6 +170,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     if (rotating !== undefined) return
     try {
       writeQueue()
+      sync()
     } catch (thrown) {
       fail(thrown)
     }
@@ -200,7 +196,6 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
         queue = [...batch, ...queue]
         throw thrown
       }
-      sync()
       if (hashes.tail.leaves.length >= flushLeaves) hashes.flush()
     }
   }
@@ -208,7 +203,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   function takeBatch(): Waiting[] {
     let count = 0
     let bytes = 0
-    for (const { bytes: line } of queue) {
+    for (const { line } of queue) {
       if (count > 0 && bytes + line.length > batchBytes) break
       count += 1
       bytes += line.length
@@ -222,21 +217,18 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   function writeBatch(batch: readonly Waiting[]): void {
     const nodes: [level: number, hash: Uint8Array][] = []
-    const leaves = batch.map(({ bytes }) => sha256(bytes.subarray(0, -1)))
+    const leaves = batch.map(({ line }) => sha256(line.subarray(0, -1)))
     const tree = grow(sha256, written.tree, leaves, (level, _position, hash) => {
       if (level % levelStep === 0) nodes.push([level, hash])
     })
-    const chunk = Buffer.concat(batch.map(({ bytes }) => bytes.subarray(1)))
+    const chunk = Buffer.concat(batch.map(({ line }) => line.subarray(1)))
     writeAll(files, fd, chunk, written.bytes)
-    let byte = written.bytes
     for (const [position, waiting] of batch.entries()) {
-      const length = waiting.bytes.length - 2
-      unsynced.push({ place: { index: written.tree.size + position, segment, byte, length }, waiting })
-      byte += length + 1
+      unsynced.push({ index: written.tree.size + position, waiting })
       if (waiting.wait === 'written') waiting.resolve()
     }
     chunks.push(chunk)
-    written = { tree, bytes: byte }
+    written = { tree, bytes: written.bytes + chunk.length }
     for (const leaf of leaves) hashes.add(0, leaf)
     for (const [level, hash] of nodes) hashes.add(level, hash)
   }
@@ -260,8 +252,8 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
       .finally(() => {
         syncing = undefined
         if (state !== 'ok') return refuseUnsynced()
-        sync()
-        if (queue.length > 0) schedule()
+        // Not at once: what comes of those that were just told, and of others meanwhile, goes with the next.
+        if (queue.length > 0 || unsynced.length > 0) schedule()
       })
   }
 
@@ -272,17 +264,14 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   async function commit(): Promise<void> {
     const target = written
     const [count, chunkCount] = [unsynced.length, chunks.length]
-    const text = checkpointText(key, target.tree)
-    const note = noteOf(key, text, await sealer.seal(fd, text))
-    if (!files.isLinked(fd)) throw Object.assign(new Error('the segment was removed'), { code: 'REMOVED' })
-    writeAll(files, checkpoint, Buffer.from(note), 0)
+    const note = await sealer.seal({ segment: fd, checkpoint, tree: target.tree })
     durable = target
     signed = { size: target.tree.size, note }
     const done = unsynced.slice(0, count)
     unsynced = unsynced.slice(count)
     chunks = chunks.slice(chunkCount)
     for (const { waiting } of done) waiting.resolve()
-    options.onSigned(done.map(({ place, waiting }) => ({ place, event: waiting.event })))
+    options.onSigned(target.tree.size)
     if (clock() - historyAt >= historyEvery)
       try {
         keepCheckpoint()
@@ -351,7 +340,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     const refused = unsynced.filter(({ waiting }) => waiting.wait === 'durable')
     const [first, last] = [refused[0], refused.at(-1)]
     if (gap === undefined || first === undefined || last === undefined) return
-    gap = { ...gap, unacknowledged: { first: gap.unacknowledged?.first ?? first.place.index, last: last.place.index } }
+    gap = { ...gap, unacknowledged: { first: gap.unacknowledged?.first ?? first.index, last: last.index } }
     for (const { waiting } of refused) refuse(gap.because).catch(waiting.reject)
     unsynced = unsynced.map((entry) => ({ ...entry, waiting: { ...entry.waiting, wait: 'written' } }))
   }
@@ -376,7 +365,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     if (chunks.length > 0) writeAll(files, fd, Buffer.concat(chunks), durable.bytes)
     if (!isRecorded) {
       const line = options.resumed(gap, written.tree.size)
-      writeBatch([{ ...line, wait: 'written', resolve: () => undefined, reject: () => undefined }])
+      writeBatch([{ line, wait: 'written', resolve: () => undefined, reject: () => undefined }])
       isRecorded = true
     }
     await commit()
@@ -397,12 +386,12 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     await rotating
     await syncing
     if (wasOk)
-      for (const finish of [() => hashes.sync(), keepCheckpoint, () => files.datasync(checkpoint)])
-        try {
-          await finish()
-        } catch {
-          // What it lacks is made again when it is opened.
-        }
+      // What could not be written is made again when the log is opened.
+      await hashes
+        .sync()
+        .then(() => keepCheckpoint())
+        .then(() => files.datasync(checkpoint))
+        .catch(() => undefined)
     await sealer.close()
     await hashes.close()
     for (const opened of [fd, checkpoint, history]) await files.close(opened)
@@ -435,12 +424,6 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
     close,
   }
 }
-
-const checkpointText = (key: SigningKey, tree: Tree): string =>
-  formatCheckpoint({ origin: key.public.name, size: tree.size, root: encode(rootHash(sha256, tree)) })
-
-const noteOf = (key: SigningKey, text: string, signature: string): string =>
-  formatNote({ text, signatures: [{ ...key.public, signature }] })
 
 const causes: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full: make room',
