@@ -33,6 +33,8 @@ export interface Facts {
   readonly argsDigest: string
   /** An approval whose binding is this very action, if there is one. */
   readonly approval?: Approval
+  /** What `limitsOf` says of the action, where it is known already. */
+  readonly limits?: readonly AppliedLimit[]
   /** Whether it is running already, so that limits have counted it. */
   readonly isRunning?: boolean
 }
@@ -363,7 +365,7 @@ function unmet(entries: readonly Entry[]): string {
 /** The refusal of the limit that takes longest to make room; where all agents are only observed, what it would have been. */
 function decideLimits(action: Action, facts: Facts, now: number, trace: Trace): Decision {
   let worst: Denied | undefined
-  for (const { limit, key, whose } of limitsOf(action, facts)) {
+  for (const { limit, key, whose } of facts.limits ?? limitsOf(action, facts)) {
     if (facts.isRunning === true && costAtStart(limit) > 0) continue
     const sends = limit.measure === 'sent' ? (action.sends ?? 0) : 0
     const { ok, retryAt } = check(limit, facts.counter(key), sends + costAtStart(limit), now)

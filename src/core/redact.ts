@@ -1,4 +1,5 @@
 import { isPlain } from './canonical.ts'
+import { setField } from './json.ts'
 import type { Json } from './json.ts'
 
 export interface RedactBounds {
@@ -56,11 +57,14 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
   let changed = 0
   let hiddenCount = 0
   let left = maxBytes
+  /** Names and positions on the way to what is looked at. */
+  const way: (string | number)[] = []
 
-  function note(path: string, why: Reason, was?: number): void {
+  function note(why: Reason, was?: number): void {
     changed += 1
     if (why === 'sensitive') hiddenCount += 1
     if (changes.length >= maxChanges) return
+    const path = way.map((step) => `/${String(step).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
     changes.push({ path: shorten(path, maxPath), why, ...(was === undefined ? {} : { was }) })
   }
 
@@ -71,61 +75,68 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
     return true
   }
 
-  function hidden(path: string): Json | undefined {
-    note(path, 'sensitive')
-    return kept(redactedText, path)
+  function hidden(): Json | undefined {
+    note('sensitive')
+    return kept(redactedText)
   }
 
-  function kept(value: Json, path: string): Json | undefined {
+  function kept(value: Json): Json | undefined {
     if (fits(jsonBytes(value))) return value
-    note(path, 'size')
+    note('size')
     return undefined
   }
 
-  function copy(item: unknown, path: string, depth: number): Json | undefined {
-    switch (typeof item) {
-      case 'string':
-        return kept(copyText(item, path, depth), path)
-      case 'boolean':
-        return kept(item, path)
-      case 'number':
-        if (Number.isFinite(item)) return kept(item, path)
-        break
-      case 'object':
-        if (item === null) return kept(null, path)
-        if (depth >= maxDepth) {
-          note(path, 'depth')
-          return kept('[cut: nested too deep]', path)
-        }
-        if (!fits(2)) {
-          note(path, 'size')
-          return undefined
-        }
-        return Array.isArray(item) ? copyArray(item, path, depth) : copyObject(item, path, depth)
-      default:
-    }
-    note(path, 'not_json')
-    return kept(`[not JSON: ${typeof item}]`, path)
+  function copyAt(step: string | number, item: unknown, depth: number): Json | undefined {
+    way.push(step)
+    const copied = copy(item, depth)
+    way.pop()
+    return copied
   }
 
-  function copyText(text: string, path: string, depth: number): string {
-    const inner = copyEmbedded(text, path, depth)
+  function copy(item: unknown, depth: number): Json | undefined {
+    switch (typeof item) {
+      case 'string':
+        return kept(copyText(item, depth))
+      case 'boolean':
+        return kept(item)
+      case 'number':
+        if (Number.isFinite(item)) return kept(item)
+        break
+      case 'object':
+        if (item === null) return kept(null)
+        if (depth >= maxDepth) {
+          note('depth')
+          return kept('[cut: nested too deep]')
+        }
+        if (!fits(2)) {
+          note('size')
+          return undefined
+        }
+        return Array.isArray(item) ? copyArray(item, depth) : copyObject(item, depth)
+      default:
+    }
+    note('not_json')
+    return kept(`[not JSON: ${typeof item}]`)
+  }
+
+  function copyText(text: string, depth: number): string {
+    const inner = copyEmbedded(text, depth)
     if (inner !== undefined) return inner
     const whole = text.length <= maxString + margin
     let clean = safely(secrets, whole ? text : text.slice(0, maxString + margin))
-    if (clean === undefined || (whole ? clean !== text : !text.startsWith(clean))) note(path, 'sensitive')
+    if (clean === undefined || (whole ? clean !== text : !text.startsWith(clean))) note('sensitive')
     clean ??= redactedText
     const isWhole = isUnicode(text)
-    if (!isWhole) note(path, 'not_json')
+    if (!isWhole) note('not_json')
     // A secret that the window cut in two stands in its margin at most, and the margin is never kept.
     const end = whole ? clean.length : Math.max(0, clean.length - margin)
     if (whole && end <= maxString) return isWhole && clean === text ? text : toUnicode(clean)
-    note(path, 'string', text.length)
+    note('string', text.length)
     return `${shorten(clean, Math.min(end, maxString))}…[cut: ${text.length} characters in all]`
   }
 
   /** Programs put JSON in strings (a model's tool arguments, a body): names are as sensitive there. */
-  function copyEmbedded(text: string, path: string, depth: number): string | undefined {
+  function copyEmbedded(text: string, depth: number): string | undefined {
     if (!/^\s*[{[]/.test(text) || text.length > maxString || depth >= maxDepth) return undefined
     let parsed: unknown
     try {
@@ -135,51 +146,60 @@ export function redact(value: unknown, bounds: RedactBounds): Redacted {
     }
     const inside = redact(parsed, { ...bounds, maxBytes: Math.max(0, left), maxDepth: maxDepth - depth - 1 })
     if (inside.hidden === 0) return undefined
-    note(path, 'sensitive')
+    note('sensitive')
     return JSON.stringify(inside.value)
   }
 
-  function copyArray(items: readonly unknown[], path: string, depth: number): Json {
+  function copyArray(items: readonly unknown[], depth: number): Json {
     const copies: Json[] = []
-    for (const item of items.slice(0, maxItems)) {
-      const place = `${path}/${copies.length}`
+    for (const item of items.length > maxItems ? items.slice(0, maxItems) : items) {
       const pair = isSensitivePair(item)
-      if (pair) note(`${place}/1`, 'sensitive')
-      const copied = fits(1) ? copy(pair ? [item[0], redactedText] : item, place, depth + 1) : undefined
+      if (pair) {
+        way.push(copies.length, 1)
+        note('sensitive')
+        way.length -= 2
+      }
+      const copied = fits(1) ? copyAt(copies.length, pair ? [item[0], redactedText] : item, depth + 1) : undefined
       if (copied === undefined) break
       copies.push(copied)
     }
-    if (copies.length < items.length) note(path, copies.length < maxItems ? 'size' : 'items', items.length)
+    if (copies.length < items.length) note(copies.length < maxItems ? 'size' : 'items', items.length)
     return copies
   }
 
-  function copyObject(object: object, path: string, depth: number): Json {
-    const entries = Object.keys(object)
-      .map((key): [string, unknown] => [key, read(object, key)])
-      .filter(([, item]) => item !== undefined)
-    const copies = new Map<string, Json>()
+  function copyObject(object: object, depth: number): Json {
+    const copies: Record<string, Json> = {}
     const named = namesSecret(object)
-    for (const [key, item] of entries.slice(0, maxItems)) {
-      const name = copyKey(key, path)
-      const place = `${path}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
-      const secret = isSensitive(key, item) || (named && valueNames.has(key))
-      if (!fits(jsonBytes(name) + 2)) break
-      const copied = secret ? hidden(place) : copy(item, place, depth + 1)
-      if (copied === undefined) break
-      copies.set(name, copied)
+    let [count, all, isFull] = [0, 0, false]
+    for (const key of Object.keys(object)) {
+      const item = read(object, key)
+      if (item === undefined) continue
+      all += 1
+      if (isFull || all > maxItems) continue
+      const name = copyKey(key)
+      const isSecret = isSensitive(key, item) || (named && valueNames.has(key))
+      way.push(name)
+      const copied = !fits(jsonBytes(name) + 2) ? undefined : isSecret ? hidden() : copy(item, depth + 1)
+      way.pop()
+      if (copied === undefined) {
+        isFull = true
+        continue
+      }
+      if (!Object.hasOwn(copies, name)) count += 1
+      setField(copies, name, copied)
     }
-    if (copies.size < entries.length) note(path, copies.size < maxItems ? 'size' : 'items', entries.length)
-    return Object.fromEntries(copies)
+    if (count < all) note(count < maxItems ? 'size' : 'items', all)
+    return copies
   }
 
-  function copyKey(key: string, path: string): string {
-    const clean = safely(secrets, key.slice(0, maxKey + margin))
+  function copyKey(key: string): string {
+    const clean = safely(secrets, key.length > maxKey + margin ? key.slice(0, maxKey + margin) : key)
     if (clean !== undefined && clean.length <= maxKey && clean === key && isUnicode(key)) return key
-    note(path, clean === key || (clean !== undefined && key.startsWith(clean)) ? 'string' : 'sensitive', key.length)
+    note(clean === key || (clean !== undefined && key.startsWith(clean)) ? 'string' : 'sensitive', key.length)
     return shorten(clean ?? redactedText, maxKey)
   }
 
-  const copied = copy(value, '', 0)
+  const copied = copy(value, 0)
   return { value: copied ?? null, changed, hidden: hiddenCount, changes }
 }
 
@@ -190,6 +210,25 @@ const tokenName = /tokens?$/
 
 /** Whether a name says that its value is a secret. Counts of tokens are not: `max_tokens: 100`. */
 export function isSensitive(name: string, value?: unknown): boolean {
+  const kind = kinds.get(name) ?? learn(name)
+  if (kind === 'plain') return false
+  return value !== null && typeof value !== 'boolean' && (kind === 'secret' || typeof value !== 'number')
+}
+
+type NameKind = 'plain' | 'secret' | 'token'
+
+/** What is known of names: they come again and again. */
+const kinds = new Map<string, NameKind>()
+const mostKinds = 2_000
+
+function learn(name: string): NameKind {
+  const kind = kindOf(name)
+  if (kinds.size >= mostKinds) kinds.clear()
+  if (name.length <= maxKey) kinds.set(name, kind)
+  return kind
+}
+
+function kindOf(name: string): NameKind {
   const isSimple = /^[a-z]{1,64}$/.test(name) // As most are.
   const words = isSimple
     ? name
@@ -199,8 +238,8 @@ export function isSensitive(name: string, value?: unknown): boolean {
         .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
         .toLowerCase()
   const squeezed = isSimple ? name : words.replace(/[^\p{L}\p{N}]/gu, '')
-  if (sensitiveParts.test(squeezed) || sensitiveWords.test(words)) return value !== null && typeof value !== 'boolean'
-  return tokenName.test(squeezed) && value !== null && typeof value !== 'number' && typeof value !== 'boolean'
+  if (sensitiveParts.test(squeezed) || sensitiveWords.test(words)) return 'secret'
+  return tokenName.test(squeezed) ? 'token' : 'plain'
 }
 
 const nameNames = ['name', 'key', 'header', 'field']

@@ -209,7 +209,7 @@ export function createGuard(ports: GuardPorts): Guard {
   /** Decides, asks people where that is the answer, and takes what limits leave. The only place a failure becomes a refusal. */
   async function settle(tried: Tried, hold: Hold, cut: AbortSignal): Promise<Allowed | { readonly refusal: Refusal }> {
     const { action, argsDigest = '' } = tried
-    let facts = factsOf(action, argsDigest)
+    let facts = withLimits(action, factsOf(action, argsDigest))
     let decision = decideOrDeny(action, facts)
     if (decision.kind === 'ask') {
       const question = questionOf(action, facts, decision)
@@ -217,7 +217,7 @@ export function createGuard(ports: GuardPorts): Guard {
       if ('code' in approval) return { refusal: await refuse(tried, facts, approval) }
       if (approval.state !== 'approved') return { refusal: await refuseUnanswered(tried, facts, decision, approval) }
       // Afresh, with the answer as one more fact: a grant may have ended while a person thought.
-      facts = factsOf(action, argsDigest)
+      facts = withLimits(action, factsOf(action, argsDigest))
       decision = decideOrDeny(action, facts)
       // INVARIANT: an answer counts for the very question that it was given to, also where another stands by now.
       if (decision.kind === 'ask' && bindingOf(questionOf(action, facts, decision)) === approval.binding) {
@@ -239,7 +239,7 @@ export function createGuard(ports: GuardPorts): Guard {
     }
 
     // From here to the charge nothing is awaited: what was checked is what is charged.
-    const limits = limitsOf(action, facts)
+    const { limits } = facts
     const charges = limits.map((applied) => ({ applied, cost: costAtStart(applied.limit) }))
     const observed = isObserved(facts.chain)
     if (observed) counters.add(charges)
@@ -376,7 +376,7 @@ export function createGuard(ports: GuardPorts): Guard {
       result: kept.value,
       ...digestIfAny(performed.record),
       bytes: performed.bytes,
-      label: { ...action.label },
+      label: { readers: action.label.readers, trust: action.label.trust },
       checks: performed.checks as unknown as JsonObject,
       ...changesIn(kept),
       ...(action.host === undefined && sent === 0 ? {} : { sent }),
@@ -485,32 +485,33 @@ export function createGuard(ports: GuardPorts): Guard {
   ) {
     const kept = redact(action.args, bounds)
     const approvalId = approval?.id ?? (decision.kind === 'allow' ? decision.approval : undefined)
+    // In the order of the canonical form: what is in order need not be sorted.
     return audit.append({
-      ...more,
-      at: clock(),
-      session: action.session,
       agent: agentOf(chain),
-      chain: chainOf(chain).map(({ session, agent, behalf }) => ({ session, agent, behalf })),
-      permission: action.permission,
-      effect: action.effect,
-      ...(action.parts === undefined ? {} : { parts: action.parts.map(({ permission }) => permission) }),
-      via: action.via,
-      ...(action.name === undefined ? {} : { name: action.name.slice(0, 200) }),
-      decision: decision.kind,
-      rules: decision.rules,
-      because: decision.because,
-      policy: facts.policy.digest,
+      ...(approvalId === undefined ? {} : { approval: approvalId }),
       args: kept.value,
       ...(argsDigest === undefined ? {} : { argsDigest }),
-      flow: { ...facts.label },
-      checks: { ran: ['arguments', 'grants', 'limits', 'policy'] },
-      ...changesIn(kept),
+      at: clock(),
+      because: decision.because,
+      chain: chainOf(chain).map(({ session, agent, behalf }) => ({ agent, behalf, session })),
+      checks: decisionChecks,
       ...(decision.kind === 'deny' ? { code: decision.code } : {}),
+      ...changesIn(kept),
+      decision: decision.kind,
       ...(decision.kind === 'deny' && decision.detail !== undefined ? { detail: decision.detail } : {}),
+      effect: action.effect,
+      flow: { readers: facts.label.readers, trust: facts.label.trust },
+      ...(action.name === undefined ? {} : { name: action.name.slice(0, 200) }),
+      ...(action.parts === undefined ? {} : { parts: action.parts.map(({ permission }) => permission) }),
+      permission: action.permission,
+      policy: facts.policy.digest,
+      rules: decision.rules,
+      session: action.session,
+      via: action.via,
       ...(decision.kind === 'allow' && decision.would !== undefined
-        ? { would: { decision: decision.would.kind, rules: decision.would.rules, because: decision.would.because } }
+        ? { would: { because: decision.would.because, decision: decision.would.kind, rules: decision.would.rules } }
         : {}),
-      ...(approvalId === undefined ? {} : { approval: approvalId }),
+      ...more,
     })
   }
 
@@ -538,6 +539,8 @@ export function createGuard(ports: GuardPorts): Guard {
       argsDigest,
     }
   }
+
+  const withLimits = (action: Action, facts: Facts) => ({ ...facts, limits: limitsOf(action, facts) })
 
   const agentOf = (chain: readonly Link[]): string => chain.at(-1)?.session.agent ?? ''
 
@@ -608,6 +611,8 @@ function questionOf(action: Action, facts: Facts, decision: Extract<Decision, { 
     ask: decision.ask,
   }
 }
+
+const decisionChecks = { ran: ['arguments', 'grants', 'limits', 'policy'] }
 
 /** What the record does not show as it was (promise 7). */
 const changesIn = ({ changed, changes }: Redacted): JsonObject =>

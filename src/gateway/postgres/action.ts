@@ -25,15 +25,52 @@ const severity: readonly Effect[] = ['read', 'send', 'execute', 'write', 'destro
 export function statementAction(
   session: string,
   resource: PostgresResource,
-  { uses, types }: Statement,
+  statement: Statement,
   text: string,
   parameters: readonly Json[],
 ): Action {
-  const { alias } = resource
-  const parts = uses.map((use): Part => ({
-    permission: tablePermission(alias, use),
+  const { types } = statement
+  const { permission, effect, label, asks, parts } = meaningOf(resource, statement)
+  return {
+    session,
+    permission,
+    effect,
+    args: { parameters, statement: text, ...(types === undefined ? {} : { types }) },
+    parts: parts.map(({ columns, bounded, ...part }) => ({
+      ...part,
+      args: { bounded, columns, parameters, statement: text },
+    })),
+    problems: [],
+    label,
+    via: 'sql',
+    ...asks,
+  }
+}
+
+/** What is the same each time that a statement is run: it is run more often than it is checked. */
+interface Meaning {
+  readonly resource: PostgresResource
+  readonly permission: Permission
+  readonly effect: Effect
+  readonly label: Label
+  readonly asks: Pick<Action, 'asks'>
+  readonly parts: readonly (Pick<Part, 'permission' | 'effect'> & {
+    readonly columns: readonly string[]
+    readonly bounded: boolean
+  })[]
+}
+
+const meanings = new WeakMap<Statement, Meaning>()
+
+function meaningOf(resource: PostgresResource, statement: Statement): Meaning {
+  const known = meanings.get(statement)
+  if (known?.resource === resource) return known
+  const { uses } = statement
+  const parts = uses.map((use) => ({
+    permission: tablePermission(resource.alias, use),
     effect: effectOf(use),
-    args: { columns: use.columns, bounded: use.isBounded, statement: text, parameters },
+    columns: use.columns,
+    bounded: use.isBounded,
   }))
   const [main, ...others] = parts
   if (main === undefined) throw new TypeError('a statement that touches no table is no action')
@@ -41,17 +78,10 @@ export function statementAction(
     (worst, part) => (severity.indexOf(part.effect) > severity.indexOf(worst.effect) ? part : worst),
     main,
   )
-  return {
-    session,
-    permission,
-    effect,
-    args: { statement: text, parameters, ...(types === undefined ? {} : { types }) },
-    parts,
-    problems: [],
-    label: labelOf(resource, uses),
-    via: 'sql',
-    ...asksAlways(resource, { uses }),
-  }
+  const label = labelOf(resource, uses)
+  const meaning = { resource, permission, effect, label, asks: asksAlways(resource, { uses }), parts }
+  meanings.set(statement, meaning)
+  return meaning
 }
 
 /**

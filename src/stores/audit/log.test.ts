@@ -176,8 +176,8 @@ describe('promise 7: large and hostile events are capped, and say so', () => {
       capped: {
         changed: 2,
         changes: [
-          { path: '/result', why: 'string', was: 200_000 },
           { path: '/password', why: 'sensitive' },
+          { path: '/result', why: 'string', was: 200_000 },
         ],
       },
     })

@@ -10,10 +10,10 @@ import type {
   Signal,
   Wait,
 } from '../../core/audit.ts'
-import { canonicalize } from '../../core/canonical.ts'
+import { canonicalize, sorted } from '../../core/canonical.ts'
 import { formatKey, parseCheckpoint, parseNote } from '../../core/checkpoint.ts'
 import { Failure } from '../../core/failure.ts'
-import type { Json, JsonObject } from '../../core/json.ts'
+import { setField, type Json, type JsonObject } from '../../core/json.ts'
 import { redact } from '../../core/redact.ts'
 import { systemFiles, type Files } from './files.ts'
 import {
@@ -312,11 +312,13 @@ const named = ['type', 'session', 'agent', 'permission', 'decision', 'approval',
 
 /** An event as a line, within a bound, whatever is in it. */
 export function toLine(event: NewEvent, id: string, maxBytes: number): Line {
-  const { id: _id, capped: _capped, ...given } = event
-  const isGiven = Object.values(given).includes(undefined)
-    ? Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-    : given
-  const whole = { ...isGiven, id } as unknown as AuditEvent
+  const whole = {} as AuditEvent & Record<string, Json>
+  const names = Object.keys(event)
+  if (event['id'] === undefined) names.push('id')
+  for (const field of sorted(names)) {
+    const value = field === 'id' ? id : event[field]
+    if (value !== undefined && field !== 'capped') setField(whole, field, value)
+  }
   try {
     const bytes = toBytes(whole, maxBytes)
     if (bytes.length <= maxBytes + 2) return bytes

@@ -117,9 +117,9 @@ function performedOf(
   secrets: readonly string[],
 ): Performed<void> {
   const record: JsonObject = {
-    ...(tag === undefined ? {} : { tag }),
+    ...(error === undefined ? {} : { error: { message: error.message, sqlstate: error.sqlstate } }),
     rows,
-    ...(error === undefined ? {} : { error: { sqlstate: error.sqlstate, message: error.message } }),
+    ...(tag === undefined ? {} : { tag }),
   }
   return {
     value: undefined,
