@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { noPostgres, startPostgres, versions } from '../../test/support/postgres.ts'
@@ -178,6 +179,47 @@ describe.each(versions)('undoing on PostgreSQL %i', async (version) => {
     expect((await changes())[0]).toMatchObject({ change, undone: true })
     await expect(undo(change)).rejects.toThrow(`change ${change} was undone already`)
   })
+
+  const id = fc.integer({ min: 1, max: 12 })
+  const statement = fc.oneof(
+    fc.tuple(id, id).map(([one, other]) => `insert into customers (id, name) values (${one}, 'c${other}')`),
+    fc
+      .tuple(id, id)
+      .map(([one, other]) => `update customers set name = 'c${other}', orders = orders + 1 where id = ${one}`),
+    fc.tuple(id, id).map(([one, other]) => `update customers set id = ${other} where id = ${one}`),
+    id.map((one) => `delete from customers where id = ${one}`),
+    fc.tuple(id, id).map(([one, other]) => `insert into orders (id, customer_id) values (${one}, ${other})`),
+    fc.tuple(id, id).map(([one, other]) => `update orders set customer_id = ${other} where id >= ${one}`),
+    id.map((one) => `delete from orders where customer_id = ${one}`),
+    fc.tuple(id, id).map(([one, other]) => `insert into wishes (id, customer_id) values (${one}, ${other})`),
+    fc.tuple(id, id).map(([one, other]) => `update tree set parent = ${other} where id > ${one}`),
+    fc.tuple(id, id).map(([one, other]) => `insert into tree (id, parent, name) values (${one}, ${other}, 'n')`),
+    id.map((one) => `delete from tree where id = ${one}`),
+    id.map((one) => `update parted set kind = case kind when 'a' then 'b' else 'a' end where id <> ${one}`),
+  )
+  test.skipIf(missing)(
+    'whatever a transaction does, it can be undone where nobody else has changed anything',
+    { timeout: 60_000 },
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(statement, { minLength: 1, maxLength: 14 }), async (statements) => {
+          const before = await snapshot(desk.admin)
+          await agent.query('begin')
+          for (const each of statements) {
+            await agent.query('savepoint each')
+            await agent.query(each).catch(() => agent.query('rollback to each'))
+          }
+          const { rows } = await agent.query('select pg_current_xact_id_if_assigned()::text as xid')
+          await agent.query('commit')
+          const change = rows[0].xid as string | null
+          const isKept = (await changes()).some((each) => each.change === change && !each.undone)
+          if (change !== null && isKept) await undo(change)
+          expect(await snapshot(desk.admin)).toEqual(before)
+        }),
+        { numRuns: 150, seed: 1 },
+      )
+    },
+  )
 
   test.skipIf(missing)('savepoints that were rolled back leave nothing', async () => {
     const before = await snapshot(desk.admin)

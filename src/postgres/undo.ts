@@ -279,8 +279,8 @@ interface Batch {
 }
 
 /**
- * At first, each row at once. Where that can't be, such as values of a unique column that have gone round, step by step
- * as it happened.
+ * At first, each row at once. Where that can't be, because values of a unique column have gone round, or foreign keys have
+ * followed a row that had been changed before, step by step as it happened.
  */
 async function carriedOut(
   client: Queries,
@@ -292,33 +292,51 @@ async function carriedOut(
   try {
     return await inOrder(client, relations, await withKeys(client, relations, pieces))
   } catch (thrown) {
-    if (!(thrown instanceof Failure) || thrown.code !== 'conflict' || pieces.length === kept.length) throw thrown
+    if (!(thrown instanceof Failure) || thrown.code !== 'conflict') throw thrown
     await client.query('rollback to savepoint all_of_it')
     const steps = await withKeys(client, relations, kept.toReversed())
-    return inOrder(client, relations, steps).catch(() => Promise.reject(thrown))
+    return inOrder(client, relations, steps, { isStepwise: true }).catch(() => Promise.reject(thrown))
   }
 }
 
 /**
  * The last first; what the rest is in the way of waits for it, such as a row that refers to one that is put back behind
- * it. It is over when all is done, or nothing can be.
+ * it. It is over when all is done, or nothing can be. Stepwise, what waits comes next as soon as anything else is done,
+ * and no step of a row overtakes another one of it.
  */
 async function inOrder(
   client: Queries,
   relations: ReadonlyMap<string, Relation>,
   pieces: readonly KeyedPiece[],
+  { isStepwise = false } = {},
 ): Promise<Left> {
   const left: Left = new Map()
   let batches = batchesOf(relations, pieces)
   while (batches.length > 0) {
     const waiting: Batch[] = []
-    for (const batch of batches) if (!(await tried(client, batch, left))) waiting.push(batch)
+    const held = new Set<string>()
+    let isAnyDone = false
+    for (const [position, batch] of batches.entries()) {
+      const rows = batch.pieces.flatMap(rowsOf)
+      if (!rows.some((row) => held.has(row)) && (await tried(client, batch, left))) {
+        isAnyDone = true
+        if (!isStepwise || waiting.length === 0) continue
+        waiting.push(...batches.slice(position + 1))
+        break
+      }
+      waiting.push(batch)
+      if (isStepwise) for (const row of rows) held.add(row)
+    }
     const [first] = waiting
-    if (first !== undefined && waiting.length === batches.length) throw await conflictOf(client, first, left)
+    if (first !== undefined && !isAnyDone) throw await conflictOf(client, first, left)
     batches = waiting
   }
   return left
 }
+
+/** By which keys a row is known, before and after. */
+const rowsOf = ({ relation, wasKey, becameKey }: KeyedPiece): readonly string[] =>
+  [wasKey, becameKey].flatMap((key) => (key === undefined ? [] : [`${relation}\0${key}`]))
 
 /** Rows of one table that are treated alike, and none twice. */
 function batchesOf(relations: ReadonlyMap<string, Relation>, pieces: readonly KeyedPiece[]): readonly Batch[] {
@@ -328,7 +346,7 @@ function batchesOf(relations: ReadonlyMap<string, Relation>, pieces: readonly Ke
     const relation = relations.get(piece.relation)
     if (relation === undefined) throw new TypeError('a piece is of a relation that was looked up')
     const last = batches.at(-1)
-    const own = [piece.wasKey ?? '', piece.becameKey ?? ''].filter((key) => key !== '')
+    const own = rowsOf(piece)
     const isLike = last?.relation === relation && last.kind === kindOf(piece) && !own.some((key) => keys.has(key))
     if (isLike) last.pieces.push(piece)
     else {
