@@ -26,10 +26,23 @@ describe('parameters as policy sees them', () => {
     ['uuid', 2950, '0123456789abcdef0123456789abcdef', '01234567-89ab-cdef-0123-456789abcdef'],
     ['jsonb', 3802, '017b7d', '{}'],
     ['bytea', 17, 'dead', '\\xdead'],
-    ['a type that is not known', 99_999, '00ff', '\\x00ff'],
-    ['a wrong length', 23, '00', '\\x00'],
+    ['timestamp, with microseconds', 1114, '0000000000000001', '2000-01-01T00:00:00.000001'],
+    ['timestamptz, before 2000', 1184, 'ffffffffffffffff', '1999-12-31T23:59:59.999999Z'],
+    ['a timestamp of no year', 1114, '7fffffffffffffff', { binary: '7fffffffffffffff' }],
+    ['a type that is not known', 99_999, '00ff', { binary: '00ff' }],
+    ['no type', 0, '6162', { binary: '6162' }],
+    ['a wrong length', 23, '00', { binary: '00' }],
   ])('%s', (_, type, hex, value) => {
-    expect(one(type, hex)).toBe(value)
+    expect(one(type, hex)).toEqual(value)
+  })
+
+  test('promise 5: moments that differ by a microsecond look different', () => {
+    fc.assert(
+      fc.property(fc.bigInt(-(10n ** 15n), 10n ** 15n), fc.constantFrom(1114, 1184), (micros, type) => {
+        const hex = (value: bigint): string => BigInt.asUintN(64, value).toString(16).padStart(16, '0')
+        expect(one(type, hex(micros))).not.toEqual(one(type, hex(micros + 1n)))
+      }),
+    )
   })
 
   test('text is text, NULL is null, and what is no UTF-8 is refused', () => {

@@ -6,8 +6,9 @@ import type { BindMessage } from './frames.ts'
 const epoch = 946_684_800
 
 /**
- * Parameters as policy and people see them: text as it is; binary values of common types as what they stand for, and
- * any other as `\x…`. Fails with a ProtocolViolation for text that is no UTF-8.
+ * Parameters as policy and people see them: text as it is; binary values of common types as what they stand for,
+ * those of `bytea` as `\x…`, and what can't be read as `{ binary }` with its bytes in hex: no two values that mean
+ * different things look the same, since people approve what they see. Fails with a ProtocolViolation for text that is no UTF-8.
  */
 export function parametersOf({ formats, values }: BindMessage, types: readonly number[]): readonly Json[] {
   return values.map((value, at) => {
@@ -19,7 +20,7 @@ export function parametersOf({ formats, values }: BindMessage, types: readonly n
 
 function binary(value: Buffer, type: number): Json {
   const size = sizes.get(type)
-  if (size !== undefined && size !== value.length) return hex(value)
+  if (size !== undefined && size !== value.length) return unread(value)
   switch (type) {
     case 16:
       return value[0] !== 0
@@ -39,20 +40,24 @@ function binary(value: Buffer, type: number): Json {
       return finite(value.readDoubleBE())
     case 1082: {
       const days = value.readInt32BE()
-      return moment(epoch * 1000 + days * 86_400_000)?.slice(0, 10) ?? hex(value)
+      return moment(epoch * 1000 + days * 86_400_000)?.slice(0, 10) ?? unread(value)
     }
     case 1114:
     case 1184: {
       const micros = value.readBigInt64BE()
-      const text = moment(epoch * 1000 + Number(micros / 1000n))
-      return text === undefined ? hex(value) : type === 1184 ? text : text.slice(0, -1)
+      const rest = ((micros % 1000n) + 1000n) % 1000n
+      const text = moment(epoch * 1000 + Number((micros - rest) / 1000n))
+      if (text === undefined) return unread(value)
+      return `${text.slice(0, -1)}${rest === 0n ? '' : String(rest).padStart(3, '0')}${type === 1184 ? 'Z' : ''}`
     }
     case 1700:
-      return numeric(value) ?? hex(value)
+      return numeric(value) ?? unread(value)
     case 2950:
       return value.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
     case 3802:
-      return value[0] === 1 ? textOf(value.subarray(1)) : hex(value)
+      return value[0] === 1 ? textOf(value.subarray(1)) : unread(value)
+    case 17:
+      return `\\x${value.toString('hex')}`
     case 18:
     case 19:
     case 25:
@@ -61,7 +66,7 @@ function binary(value: Buffer, type: number): Json {
     case 1043:
       return textOf(value)
     default:
-      return hex(value)
+      return unread(value)
   }
 }
 
@@ -80,7 +85,7 @@ const sizes: ReadonlyMap<number, number> = new Map([
   [2950, 16],
 ])
 
-const hex = (value: Buffer): string => `\\x${value.toString('hex')}`
+const unread = (value: Buffer): Json => ({ binary: value.toString('hex') })
 
 const finite = (value: number): Json => (Number.isFinite(value) ? value : String(value))
 
