@@ -97,7 +97,7 @@ describe.each(versions)('undoing on PostgreSQL %i', async (version) => {
 
   const changes = async (): Promise<readonly { change: string; undone: boolean; tables: unknown }[]> => {
     const gateway = await desk.asGateway()
-    const { rows } = await gateway.query(`select ${desk.plan.names.internal}.changes(null, 100) as found`)
+    const { rows } = await gateway.query(`select ${desk.plan.names.internal}.changes(null, 999) as found`)
     await gateway.end()
     return rows[0].found
   }
