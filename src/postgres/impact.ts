@@ -49,7 +49,7 @@ async function findOnce(text: string): Promise<Reach> {
     name: 'sallyport-sql-reach',
     workerData: text,
     env: {},
-    execArgv: [],
+    execArgv: ['--report-exclude-env'],
     stdout: true,
     stderr: true,
     resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 32 },

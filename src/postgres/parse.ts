@@ -226,7 +226,7 @@ function startThread(): Worker {
   const worker = new Worker(new URL(`worker${extname(import.meta.url)}`, import.meta.url), {
     name: 'sallyport-sql',
     env: {},
-    execArgv: [],
+    execArgv: ['--report-exclude-env'],
     stdout: true,
     stderr: true,
     // A small stack: JavaScript's own limit ends a deep recursion of the parser, which has none that it could trust.

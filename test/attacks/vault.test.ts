@@ -241,9 +241,14 @@ test('promise 4: an API, its token endpoint, other programs and a report of the 
           tools: { environment: 'read' },
         },
         nosy: { mcp: { command: [node, '-e', nosy, learnt] }, tools: { look: 'read' } },
+        // Its statements are parsed in a thread. Nothing answers there.
+        base: { postgres: 'postgres://gateway:password@127.0.0.1:1/base', tables: { notes: { select: ['id'] } } },
       },
       agents: {
-        reader: { may: ['desk:*', 'shop:*', 'given:environment', 'nosy:look'], limits: { repeats: 'unlimited' } },
+        reader: {
+          may: ['desk:*', 'shop:*', 'given:environment', 'nosy:look', 'base.notes:select'],
+          limits: { repeats: 'unlimited' },
+        },
       },
     },
   })
@@ -276,6 +281,8 @@ test('promise 4: an API, its token endpoint, other programs and a report of the 
     for (const at of ['/v1/status', '/v1/sessions', '/v1/audit?limit=500', '/v1/secrets', '/v1/nothing'])
       answers.push((await gateway.people('GET', at)).text)
 
+    answers.push((await gateway.call(token, 'base__query', { statement: 'select id from notes' })).text)
+
     gateway.child?.kill('SIGUSR2')
     const report = await until('the report is there', () => {
       const name = fs.readdirSync(folder).find((each) => each.startsWith('report.') && each.endsWith('.json'))
@@ -287,6 +294,8 @@ test('promise 4: an API, its token endpoint, other programs and a report of the 
     const own = [...Object.values(values), lent]
     for (const each of answers) expectNone('an answer', each, own)
     expectNone('the log', gateway.lines.join('\n'), own)
+    // The process and two threads of it.
+    expect(new Set(report.match(/"threadId": \d+/g)).size).toBeGreaterThanOrEqual(3)
     expectNone('a report of the process', report, own)
     expectNone('what another program learnt', fs.readFileSync(learnt, 'latin1'), own)
     for (const file of filesIn(gateway.state)) expectNone(file, fs.readFileSync(file).toString('latin1'), own)

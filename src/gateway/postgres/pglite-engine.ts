@@ -70,7 +70,7 @@ export function createEngine(folder: string, onCrash: (because: Crashed) => void
     unlock ??= lock(folder)
     // As this file itself: from source, or compiled.
     const file = new URL(`./pglite-worker${path.extname(import.meta.url)}`, import.meta.url)
-    const worker = new Worker(file, { workerData: { folder }, env: {} })
+    const worker = new Worker(file, { workerData: { folder }, env: {}, execArgv: ['--report-exclude-env'] })
     try {
       await ready(worker)
     } catch (thrown) {

@@ -79,7 +79,7 @@ export function openSealer(key: SigningKey): Sealer {
       name: 'sallyport-audit',
       workerData: data,
       env: {},
-      execArgv: [],
+      execArgv: ['--report-exclude-env'],
       resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 4 },
     })
     started.unref()
