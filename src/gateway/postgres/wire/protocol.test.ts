@@ -259,6 +259,19 @@ describe.skipIf(await noPostgres(18))('the protocol, byte by byte', () => {
       expect(client.errors()[0]?.code).toMatch(/08P01|54000/)
     })
 
+    test('whoever still sends is told why it is over', async () => {
+      for (let round = 0; round < 20; round++) {
+        const client = await wire.rawLoggedIn()
+        client.send(frame('!'))
+        for (let sent = 0; sent < 100; sent++) {
+          client.send(Buffer.alloc(4_000))
+          await new Promise(setImmediate)
+        }
+        await client.closed()
+        expect(client.errors()).toMatchObject([{ code: '08P01' }])
+      }
+    })
+
     test('messages of COPY out of place are passed over', async () => {
       const client = await wire.rawLoggedIn()
       client.send(frame('d', 'x'), frame('c'), frame('f', 'x\0'), query('select 1'))

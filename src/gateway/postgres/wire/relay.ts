@@ -23,6 +23,9 @@ import { Texts } from './texts.ts'
 // it. What is sent on waits in `pipeline.ts` for the answer that `server-side.ts` reads and `answers.ts` passes on. `names.ts` knows what the
 // server has by a name.
 
+/** Milliseconds for which what a client still sends is read, once it was told why it is over. */
+const lastWords = 500
+
 export interface Relay {
   /** Resolves when the connection is over, with why. */
   readonly over: Promise<string>
@@ -158,7 +161,8 @@ class Connection implements Relay, Life {
     if (complaint === undefined || !client.writable) client.destroy()
     else {
       client.resume()
-      client.end(errorMessage(complaint, 'FATAL'), () => client.destroy())
+      // What is unread when a socket is closed resets it, and the client would not learn why (RFC 1122, 4.2.2.13).
+      client.end(errorMessage(complaint, 'FATAL'), () => setTimeout(() => client.destroy(), lastWords).unref())
       setTimeout(() => client.destroy(), grace).unref()
     }
     this.permits.end()
