@@ -8,8 +8,9 @@ import { noPostgres, startPostgres } from '../support/postgres.ts'
 import type { PostgresServer } from '../support/postgres.ts'
 import { connectTo, startDesk } from '../support/postgres-desk.ts'
 import type { Desk } from '../support/postgres-desk.ts'
-import { sqlAttacks } from './sql-attacks.ts'
 import {
+  briefAttacks,
+  deskWork,
   hidden,
   mendDesk,
   ofOthers,
@@ -27,35 +28,6 @@ import { chances, mutated } from './sql-mutations.ts'
 const { SQL_FUZZ_SECONDS, SQL_FUZZ_SEED } = process.env
 const time = Number(SQL_FUZZ_SECONDS ?? 10) * 1000
 const seed = SQL_FUZZ_SEED ?? String(Date.now())
-
-/** Those that wait or make much cost more than they show. */
-const costly =
-  /repeat\(|pad\(|generate_series\(1, 1|sleep|'x' ~|8_000|vacuum|reindex|checkpoint|100000000|create database|do update/i
-const all = Object.values(sqlAttacks)
-  .flat()
-  .flatMap((entry) =>
-    typeof entry === 'string' ? [entry] : 'gift' in entry ? entry.gift : 'upsert' in entry ? [] : entry,
-  )
-  .filter((text) => text.length < 600 && !costly.test(text) && !ofOthers.test(text) && !hidden.test(text))
-
-/** Over the same tables, and nothing wrong with them. */
-const harmless = [
-  'select id, subject, body, status from tickets where id = 1',
-  'select t.id, r.body from tickets t join responses r on r.ticket_id = t.id order by r.id',
-  "select count(*), max(amount), string_agg(body, ',') from tickets group by status having count(*) > 0",
-  'select * from tickets t, lateral (select r.* from responses r where r.ticket_id = t.id limit 2) x',
-  'with open as (select * from tickets where status = $$open$$) select o.*, c.name from open o join customers c on c.id = o.customer_id',
-  "update tickets set status = 'closed', body = subject || body where id = 1 returning *",
-  'delete from responses r where r.ticket_id in (select id from tickets) returning *',
-  "insert into tickets (customer_id, subject, body) values (7, 'new', 'x'), (7, 'other', 'y') returning id, body",
-  'insert into responses (ticket_id, body) select id, body from tickets where amount > 5 returning *',
-  "insert into preferences (customer_id, key, value) values (7, 'theme', 'x') on conflict do nothing returning *",
-  'select name, email, phone, ssn from customers union all select subject, body, status, null from tickets',
-  'select id, rank() over (partition by status order by amount desc), lag(body) over (order by id) from tickets',
-  'select row_to_json(t), to_jsonb(c) from tickets t left join customers c on true',
-  "select case when amount > 15 then body::text else subject end, coalesce(body, 'x') from tickets order by 1 desc nulls last",
-  'select * from tickets where (customer_id, id) in (select customer_id, id from tickets) or exists (select from responses)',
-]
 
 describe.skipIf(await noPostgres(18))(`rows of others, from SQL_FUZZ_SEED=${seed}`, () => {
   let server: PostgresServer
@@ -95,7 +67,10 @@ describe.skipIf(await noPostgres(18))(`rows of others, from SQL_FUZZ_SEED=${seed
         ear = overhear(client)
       }
       const text = watch.filled([
-        mutated(chance.one(chance.often(60) ? harmless : all), chance, { hostile: all, harmless }),
+        mutated(chance.one(chance.often(60) ? deskWork : briefAttacks), chance, {
+          hostile: briefAttacks,
+          harmless: deskWork,
+        }),
       ])[0]!
       const code = await step(client, text)
       if (code === undefined) continue
