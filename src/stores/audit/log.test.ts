@@ -130,6 +130,32 @@ describe('appending', () => {
     await durable
   })
 
+  test('one thing at a time is synced, also where a segment ends while others wait', async () => {
+    let [running, most] = [0, 0]
+    const files: Files = {
+      ...systemFiles,
+      datasync: async (fd) => {
+        running += 1
+        most = Math.max(most, running)
+        await new Promise((resolve) => setTimeout(resolve, 2))
+        await systemFiles.datasync(fd)
+        running -= 1
+      },
+    }
+    const log = await openLog({ files, segmentBytes: 600 })
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+    for (let round = 0; round < 20; round += 1) {
+      const first = log.append(event({ round })).done
+      await turn()
+      const [second, third] = [log.append(event({ round }), 'written').done, log.append(event({ round })).done]
+      await turn()
+      await Promise.all([first, second, third, log.append(event({ round })).done])
+    }
+    await log.close()
+    expect(most).toBe(1)
+    expect(await verify()).toMatchObject({ ok: true, unsigned: 0 })
+  })
+
   test('promise 1: nothing is acknowledged as durable before the disk has it', async () => {
     let order: string[] = []
     const files: Files = {

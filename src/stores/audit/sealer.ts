@@ -85,13 +85,16 @@ export function openSealer(key: SigningKey): Sealer {
     started.unref()
     started.on('message', (answer: SealerAnswer) => {
       started.unref()
-      if (typeof answer === 'string') asked?.resolve(answer)
-      else asked?.reject(Object.assign(new Error(answer.message), { code: answer.code }))
+      const { resolve, reject } = asked ?? {}
+      asked = undefined
+      if (typeof answer === 'string') resolve?.(answer)
+      else reject?.(Object.assign(new Error(answer.message), { code: answer.code }))
     })
     const lost = (): void => {
       if (worker !== started) return
       worker = undefined
       asked?.reject(Object.assign(new Error('the thread that signs ended'), { code: 'THREAD' }))
+      asked = undefined
     }
     started.on('error', lost)
     started.on('exit', lost)
@@ -105,6 +108,7 @@ export function openSealer(key: SigningKey): Sealer {
 
   return {
     seal({ segment, checkpoint, tree }) {
+      if (asked !== undefined) return Promise.reject(new Error('one at a time is sealed'))
       worker ??= start()
       worker.ref() // Whoever waits for this is not to find the process at its end.
       numbers[layout.segment] = segment

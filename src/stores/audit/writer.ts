@@ -235,7 +235,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
 
   /** Starts making durable what was written, at once if somebody waits for it. */
   function sync(): void {
-    if (syncing !== undefined || state !== 'ok' || unsynced.length === 0) return
+    if (syncing !== undefined || rotating !== undefined || state !== 'ok' || unsynced.length === 0) return
     if (!unsynced.some(({ waiting }) => waiting.wait === 'durable')) {
       lazyTimer ??= setTimeout(syncNow, lazySync).unref()
       return
@@ -246,7 +246,7 @@ export async function openWriter(options: WriterOptions, found: Found): Promise<
   function syncNow(): void {
     clearTimeout(lazyTimer)
     lazyTimer = undefined
-    if (syncing !== undefined || state !== 'ok' || unsynced.length === 0) return
+    if (syncing !== undefined || rotating !== undefined || state !== 'ok' || unsynced.length === 0) return
     syncing = commit()
       .catch(fail)
       .finally(() => {
