@@ -7,13 +7,15 @@ import { formatCursor, matches } from './reader.ts'
 
 /** Raised when the tables change: an index of another version is made anew. */
 const version = 1
-/** Rows in one transaction: about 2 ms of the event loop. */
-const slice = 100
+/** Rows in one transaction: about half a millisecond of the event loop. */
+const slice = 25
 /** Rows that are taken in at a time, where nobody waits for them, and how often, in milliseconds. */
 const pass = 2_000
 const passEvery = 50
-/** A larger part of its time than this and the event loop has better to do. */
-const busy = 0.7
+/** While the event loop is busy for more than this part of its time, it has better to do; also where much is behind. */
+const busy = { usual: 0.25, behind: 0.7 } as const
+const muchBehind = 10_000
+
 /** Indexes that one step of a search looks at, by whether a field narrows it to few rows. */
 const stepRows = 20_000
 const stepNarrow = 500_000
@@ -89,7 +91,8 @@ export function openSearchIndex(dir: string, name: string, size: number): Search
     if (isClosed) return
     const before = used
     used = performance.eventLoopUtilization()
-    const isBusy = performance.eventLoopUtilization(used, before).utilization > busy
+    const { utilization } = performance.eventLoopUtilization(used, before)
+    const isBusy = utilization > (newest - known > muchBehind ? busy.behind : busy.usual)
     // A full disk: it is tried again.
     const taken = isBusy ? Promise.resolve() : catchUp(Math.min(newest, known + pass)).catch(() => undefined)
     void taken.then(() => {
