@@ -5,7 +5,8 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
-export type Version = 15 | 18
+export const allVersions = [14, 15, 16, 17, 18] as const
+export type Version = (typeof allVersions)[number]
 
 const execute = promisify(execFile)
 const root = fileURLToPath(new URL('../../', import.meta.url))

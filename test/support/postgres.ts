@@ -11,7 +11,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { cache, findBinaries, moveUnlessThere } from './postgres-binaries.ts'
+import { allVersions, cache, findBinaries, moveUnlessThere } from './postgres-binaries.ts'
 import type { Version } from './postgres-binaries.ts'
 
 export type { Version } from './postgres-binaries.ts'
@@ -19,8 +19,17 @@ export type { Version } from './postgres-binaries.ts'
 const execute = promisify(execFile)
 const keeper = fileURLToPath(new URL('postgres-keeper.ts', import.meta.url))
 
-/** The versions that tests run against. */
-export const versions: readonly Version[] = [18, 15]
+/** The versions that tests run against: others with `SALLYPORT_TEST_POSTGRES=14,16,17`. */
+export const versions: readonly Version[] = wanted(process.env['SALLYPORT_TEST_POSTGRES'] ?? '18,15')
+
+function wanted(text: string): readonly Version[] {
+  return text.split(',').map((word) => {
+    const version = allVersions.find((each) => String(each) === word.trim())
+    if (version === undefined)
+      throw new Error(`SALLYPORT_TEST_POSTGRES: expected some of ${allVersions.join()}, not "${text}"`)
+    return version
+  })
+}
 
 export interface PostgresServer {
   readonly version: Version
