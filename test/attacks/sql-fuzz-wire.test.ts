@@ -38,7 +38,8 @@ const bytesOfOthers = [int32(amount), int32(987_654), Buffer.from('BOBS-'), Buff
 
 /** Whether something of other rows, or of what is not described, is among these bytes, in whatever form it was asked for. */
 const tells = (bytes: Buffer): boolean => {
-  const text = bytes.toString('latin1')
+  // A length that the client gave itself may look like a number that is hidden.
+  const text = bytes.toString('latin1').replaceAll(/a message of \d+ bytes is too large/g, '')
   return (
     ofOthers.test(text) ||
     hidden.test(text) ||
@@ -111,6 +112,8 @@ describe.skipIf(await noPostgres(18))(`messages that nobody wrote, from SQL_FUZZ
     for (const schema of ['public', 'vault'])
       await admin.query(`update ${schema}.tickets set amount = ${amount} where customer_id = 8`)
     agentRoles.push(...[...settings.agents.keys()].map((agent) => plan.names.agent(agent)))
+    // Of somebody careless: past the views, only the gateway stands before the tables.
+    await admin.query(`grant select, insert, update, delete on all tables in schema public to ${agentRoles.join()}`)
     watch = await watchOver(admin, plan.names, {
       roles: agentRoles,
       databaseName: settings.databaseName,

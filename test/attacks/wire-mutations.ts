@@ -197,8 +197,12 @@ function value(chance: Chances): Buffer | null {
   ])()
 }
 
-/** Of functions that read what they like: query_to_xml, pg_read_file, lo_get, set_config, and any other. */
+/** Of `query_to_xml`, which runs a text of its own; of others that read what they like, or of any. */
 function functionCall(chance: Chances): Buffer {
+  if (chance.often(50)) {
+    const told = ['select * from public.salaries', 't', 'f', ''].flatMap((each) => [int32(each.length), each])
+    return frame('F', int32(2924), int16(0), int16(4), ...told, int16(0))
+  }
   const args = Array.from({ length: chance.below(4) }, () => value(chance) ?? Buffer.alloc(0))
   const called = chance.one([2923, 2924, 3826, 2078, 3458, 3460, chance.below(7_000)])
   const values = args.flatMap((each) => [int32(each.length), each])
