@@ -84,6 +84,29 @@ test('promise 1: what cannot be written down is not done', async () => {
   expect(counter.runs).toBe(0)
 })
 
+test('promise 7: what is written beside an evaluation stands in for nothing of it', async () => {
+  const world = await responding()
+  const more = {
+    decision: 'allow',
+    agent: 'nobody',
+    session: 'ses_other',
+    permission: 'x:y',
+    at: 0,
+    subject: 'agent:responder',
+  }
+  await world.guard.evaluate(action(world.session, 'desk:drop_everything', {}), more)
+  expect(world.audit.of('evaluation')).toMatchObject([
+    {
+      decision: 'deny',
+      agent: 'responder',
+      session: world.session,
+      permission: 'desk:drop_everything',
+      at: world.time.now,
+      subject: 'agent:responder',
+    },
+  ])
+})
+
 test('promise 3: a condition that cannot be evaluated denies', async () => {
   const world = await responding()
   const { counter, perform } = counted()

@@ -485,8 +485,10 @@ export function createGuard(ports: GuardPorts): Guard {
   ) {
     const kept = redact(action.args, bounds)
     const approvalId = approval?.id ?? (decision.kind === 'allow' ? decision.approval : undefined)
-    // In the order of the canonical form: what is in order need not be sorted.
+    // What is given beside comes first: nothing in it stands in for what was decided. The rest is in the order of the
+    // canonical form, in which it need not be sorted.
     return audit.append({
+      ...more,
       agent: agentOf(chain),
       ...(approvalId === undefined ? {} : { approval: approvalId }),
       args: kept.value,
@@ -511,7 +513,6 @@ export function createGuard(ports: GuardPorts): Guard {
       ...(decision.kind === 'allow' && decision.would !== undefined
         ? { would: { because: decision.would.because, decision: decision.would.kind, rules: decision.would.rules } }
         : {}),
-      ...more,
     })
   }
 
